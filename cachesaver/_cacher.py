@@ -1,0 +1,48 @@
+"""Cacher: gives each namespace every sample of a prompt once, and buys what nobody has."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from ._cache import Cache
+from ._desk import Desk
+from ._stage import Inbox, Stage
+
+Mode = Literal["reuse", "offline", "refresh", "bypass"]
+
+
+class Cacher(Stage):
+    """Reuses samples across namespaces, never within one.
+
+    *scope* names the model, so that two models never share answers; it defaults to
+    the model's `cache_scope`, else to its class's qualified name. *mode*: "reuse";
+    "offline" raises `CacheMiss` instead of buying; "refresh" buys new samples and
+    appends them; "bypass" neither reads nor writes.
+    """
+
+    def __init__(self, model: Any, cache: Cache, *, scope: str | None = None, mode: Mode = "reuse") -> None:
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}; not {mode!r}")
+        if not isinstance(cache, Cache):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"cache must be a cachesaver.Cache, not {type(cache).__name__}")
+        super().__init__(model)
+        assert self.below is not None
+        self.cache = cache
+        self.mode: Mode = mode
+        self._scope_name = self.below.scope if scope is None else scope
+
+    @property
+    def scope(self) -> str:
+        return self._scope_name
+
+    @property
+    def takes_prompts(self) -> bool:
+        return False  # requests must arrive whole: which positions they get depends on who asks
+
+    async def run(self, inbox: Inbox) -> None:
+        assert self.below is not None
+        if self.mode == "bypass":
+            async for tickets in inbox:
+                await self.below.submit(tickets)
+        else:
+            await Desk(self, self.below, self.cache, scope=self.scope, mode=self.mode).serve(inbox)

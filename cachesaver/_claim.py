@@ -1,0 +1,84 @@
+"""Claim: the positions put aside for one ticket, until it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ._ledger import Drawer, Label, Shelf
+from ._records import Answer, Record
+from ._ticket import Draw, Ticket
+
+
+class Claim:
+    """What one ticket gets of a shelf: an ordinal, a position and, in time, a draw for each sample."""
+
+    __slots__ = ("_drawer", "_released", "draws", "label", "missing", "namespace", "ordinals", "positions", "shelf", "ticket")
+
+    def __init__(
+        self, ticket: Ticket, namespace: str, label: Label, ordinals: Sequence[int], shelf: Shelf, drawer: Drawer
+    ) -> None:
+        self.ticket = ticket
+        self.namespace = namespace
+        self.label = label
+        self.shelf = shelf
+        self.ordinals = ordinals
+        self.positions: list[int] = []
+        self.draws: dict[int, Draw] = {}
+        self.missing = ticket.n
+        self._drawer = drawer
+        self._released = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the ticket still waits for its samples."""
+        return not self._released and not self.ticket.answered
+
+    def take(self, position: int) -> None:
+        """Put *position* aside for the next ordinal."""
+        self.positions.append(position)
+        self._drawer.used.add(position)
+
+    def fill(self, position: int, draw: Draw) -> None:
+        """The sample at *position* is there."""
+        if position not in self.draws:
+            self.missing -= 1
+        self.draws[position] = draw
+
+    def records(self, positions: list[int] | None = None) -> list[Record]:
+        """The assignments of this claim that the cache does not have yet."""
+        return [
+            Record(self.namespace, self.shelf.key, self.label, ordinal, position)
+            for ordinal, position in zip(self.ordinals, self.positions, strict=True)
+            if (self.label, ordinal) not in self._drawer.recorded and (positions is None or position in positions)
+        ]
+
+    def recorded(self, record: Record) -> None:
+        """The cache has taken *record*."""
+        self._drawer.record((record.request_id, record.ordinal), record.position)
+
+    def answer(self) -> None:
+        """Give the ticket its samples."""
+        self.ticket.answer([self.draws[position] for position in self.positions])
+
+    def fail(self, error: Exception) -> None:
+        """The ticket gets the error, and has consumed nothing."""
+        self.release()
+        self.ticket.fail(error)
+
+    def release(self) -> None:
+        """Offer ordinals and positions again: nobody took the samples."""
+        if self._released:
+            return
+        self._released = True
+        for ordinal in self.ordinals:
+            self._drawer.give_back_ordinal(self.label, ordinal)
+        for position in self.positions:
+            self._drawer.give_back_position(position)
+            waiting = self.shelf.on_order.get(position)
+            if waiting is not None and self in waiting:
+                waiting.remove(self)
+
+
+def given(answer: Answer, position: int, *, cached: bool = False, duplicated: bool = False) -> Draw:
+    """A draw from the shelf."""
+    return Draw(answer, position, cached, duplicated)

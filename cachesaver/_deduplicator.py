@@ -1,0 +1,27 @@
+"""Deduplicator: asks once for what several tickets of a list want."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._stage import Inbox, Stage
+from ._ticket import Merged, Ticket
+
+
+class Deduplicator(Stage):
+    """Merges equal prompts of one namespace in a list into one request for all their samples.
+
+    Every request still gets samples of its own: three that want 1, 2 and 3 make
+    one request for 6.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+
+    async def run(self, inbox: Inbox) -> None:
+        assert self.below is not None
+        async for tickets in inbox:
+            equal: dict[tuple[str, str], list[Ticket]] = {}
+            for ticket in tickets:
+                equal.setdefault((ticket.prompt.canonical, ticket.namespace), []).append(ticket)
+            await self.below.submit([mates[0] if len(mates) == 1 else Merged(mates) for mates in equal.values()])

@@ -1,0 +1,178 @@
+"""Dispatcher: the bottom of every stack, and the only place where money is spent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any
+
+from anyio import CancelScope, create_task_group, current_time
+
+from ._errors import CacheSaverError, Closed, ModelError
+from ._model import ModelCall
+from ._prompt import encode
+from ._records import Answer
+from ._stage import Inbox, Stage, Tickets
+from ._ticket import Draw, Ticket, own_error
+from ._usage import usage_of
+
+STOPPED = "the stack was stopped before the model had answered; ask again in a new run"
+
+
+class Abandoned(CacheSaverError):
+    """Every caller went away before anything was sent."""
+
+
+class Dispatcher(Stage):
+    """Calls a model, one task a call, with a resource of *limiter* for each call.
+
+    The model is any object with `request(prompt)` or `batch_request(prompts)`, or a
+    function of a prompt; sync or async. It gets `n`, `namespace`, `request_id` and
+    `resource` where its signature has them.
+    """
+
+    def __init__(self, model: Any, limiter: AbstractAsyncContextManager[Any] | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.limiter = limiter
+        self._model = ModelCall(model)
+        self._calls: CancelScope | None = None
+
+    @property
+    def scope(self) -> str:
+        return self._model.scope
+
+    @property
+    def takes_prompts(self) -> bool:
+        return self._model.takes_prompts
+
+    def abort(self) -> None:
+        super().abort()
+        if self._calls is not None:
+            self._calls.cancel()
+
+    async def run(self, inbox: Inbox) -> None:
+        async with create_task_group() as tasks:
+            self._calls = tasks.cancel_scope
+            async for tickets in inbox:
+                wanted = [ticket for ticket in tickets if self._wanted(ticket)]
+                if self._model.takes_prompts and wanted:
+                    tasks.start_soon(self._batch, wanted)
+                elif not self._model.takes_prompts:
+                    for ticket in wanted:
+                        tasks.start_soon(self._serve_one, ticket)
+
+    def _wanted(self, ticket: Ticket) -> bool:
+        """Whether *ticket* is still to be bought; else it is dropped, unspent."""
+        if not ticket.wanted:
+            ticket.fail(Abandoned("every caller left before this was sent"))
+        return ticket.wanted
+
+    async def _serve_one(self, ticket: Ticket) -> None:
+        bought: list[Draw] = []  # what the model has returned counts, whatever happens next
+        try:
+            if ticket.n == 1 or self._model.takes_n:
+                await self._top_up(ticket, bought)
+            else:
+                async with create_task_group() as calls:
+                    errors: list[Exception] = []
+                    for _ in range(ticket.n):
+                        calls.start_soon(self._side_by_side, ticket, bought, errors)
+                if errors:
+                    raise errors[0]
+        except Exception as error:
+            ticket.answer(bought, error)
+        except BaseException:
+            ticket.answer(bought, Closed(STOPPED))
+            raise
+        else:
+            ticket.answer(bought)
+
+    async def _side_by_side(self, ticket: Ticket, bought: list[Draw], errors: list[Exception]) -> None:
+        try:
+            await self._call(ticket, 1, bought)
+        except Exception as error:
+            errors.append(error)
+
+    async def _top_up(self, ticket: Ticket, bought: list[Draw]) -> None:
+        """Call until there are n samples: a model may return fewer than it was asked for."""
+        while len(bought) < ticket.n:
+            before = len(bought)
+            await self._call(ticket, ticket.n - before, bought)
+            if len(bought) == before:
+                raise ModelError(f"the model was asked for {ticket.n - before} answers and returned none", [])
+
+    async def _call(self, ticket: Ticket, n: int, bought: list[Draw]) -> None:
+        async with self._lent() as resource:
+            if not ticket.wanted:  # they left while it waited for its turn
+                raise Abandoned("every caller left before this was sent")
+            start = current_time()
+            labels = {"namespace": ticket.namespace, "request_id": ticket.request_id, "resource": resource}
+            with self._counted(start):
+                answers = await self._model.one(ticket.prompt.fresh(), n, **labels)
+                # No await from here to the end: a sample that has arrived is not lost.
+                if len(answers) > n:
+                    raise ModelError(f"the model was asked for {n} answers and returned {len(answers)}", answers)
+                self._take(answers, current_time() - start, bought)
+
+    async def _batch(self, tickets: Tickets) -> None:
+        """One call for the whole list: n samples of a prompt are n prompts."""
+        prompts = [ticket.prompt.fresh() for ticket in tickets for _ in range(ticket.n)]
+        try:
+            async with self._lent():
+                start = current_time()
+                with self._counted(start):
+                    answers = await self._model.many(prompts)
+                    self._deal(tickets, answers, current_time() - start)
+        except Exception as error:
+            for ticket in tickets:
+                ticket.fail(own_error(error) or error)
+        except BaseException:
+            for ticket in tickets:
+                ticket.fail(Closed(STOPPED))
+            raise
+
+    def _deal(self, tickets: Tickets, answers: list[Any], seconds: float) -> None:
+        start = 0
+        for ticket in tickets:
+            mine = answers[start : start + ticket.n]
+            start += ticket.n
+            bought: list[Draw] = []
+            error: Exception | None = None
+            for answer in mine:
+                if isinstance(answer, Exception):
+                    error = error or answer
+                    continue
+                try:
+                    self._take([answer], seconds / len(answers), bought)
+                except Exception as failure:
+                    error = error or failure
+            ticket.answer(bought, error)
+
+    def _take(self, answers: Sequence[Any], seconds: float, bought: list[Draw]) -> None:
+        for rank, value in enumerate(answers):
+            try:
+                body = encode(value, "an answer")
+            except (TypeError, ValueError) as error:
+                raise ModelError(f"{error}; return plain JSON, for instance answer.model_dump(mode='json')", answers) from None
+            answer = Answer(body, seconds / len(answers), usage_of(value))
+            self.tally.buy(answer, rank)
+            bought.append(Draw(answer, rank=rank))
+
+    @contextmanager
+    def _counted(self, start: float) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self.tally.errors += 1
+            raise
+        finally:
+            self.tally.spent(current_time() - start)
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Any]:
+        if self.limiter is None:
+            yield None
+        else:
+            async with self.limiter as resource:
+                yield resource

@@ -1,0 +1,205 @@
+"""Which position of a prompt's list goes to whom: pure state, no awaits.
+
+A position is stored, on order, or free. Which of the three is decided between
+two awaits of the Cacher, so this needs no lock.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from heapq import heappop, heappush, nsmallest
+from typing import TYPE_CHECKING
+
+from ._records import Loaded, Stock
+
+if TYPE_CHECKING:
+    from ._claim import Claim
+
+Label = str | None
+Draw = tuple[Label, int]  # a request id and its ordinal
+
+
+class Shelf:
+    """The list of samples of one prompt, as far as this run knows it.
+
+    Every position below `end` is stored or on order, but for the `holes`:
+    purchases that failed where a later one succeeded.
+    """
+
+    __slots__ = ("base", "drawn", "end", "holes", "key", "on_order")
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self.base = 0  # positions below it are out of bounds (refresh)
+        self.end = 0
+        self.holes: set[int] = set()
+        self.on_order: dict[int, list[Claim]] = {}  # who waits for a position that is being bought
+        self.drawn: dict[Draw, int] = {}  # the lowest position that any namespace drew
+
+    def known(self) -> int:
+        """How many samples are stored or on order."""
+        return self.end - self.base - len(self.holes)
+
+    def has(self, position: int) -> bool:
+        return self.base <= position < self.end and position not in self.holes
+
+    def stocked(self, positions: Iterable[int]) -> None:
+        """The cache holds these positions."""
+        for position in positions:
+            if position >= self.end:
+                self.holes.update(range(self.end, position))
+                self.end = position + 1
+            else:
+                self.holes.discard(position)
+
+    def order(self) -> int:
+        """Put the lowest free position on order."""
+        if self.holes:
+            position = min(self.holes)
+            self.holes.remove(position)
+        else:
+            position = self.end
+            self.end += 1
+        self.on_order[position] = []
+        return position
+
+    def free(self, position: int) -> None:
+        """The purchase of a position has failed."""
+        self.holes.add(position)
+        while self.end - 1 in self.holes:
+            self.end -= 1
+            self.holes.remove(self.end)
+
+
+class Drawer:
+    """What one namespace has drawn of one prompt: in this run, and as recorded before."""
+
+    __slots__ = ("_floor", "_next", "_returned", "_steal_floor", "recorded", "reserved", "used")
+
+    def __init__(self) -> None:
+        self.used: set[int] = set()
+        self.recorded: dict[Draw, int] = {}
+        self.reserved: dict[int, Draw] = {}  # the same, by position
+        self._next: dict[Label, int] = {}
+        self._returned: dict[Label, list[int]] = {}
+        self._floor = 0  # every position below is used or reserved
+        self._steal_floor = 0
+
+    def record(self, draw: Draw, position: int) -> None:
+        """The cache says that *draw* got *position*; the first record stays."""
+        if draw not in self.recorded:
+            self.recorded[draw] = position
+            self.reserved.setdefault(position, draw)
+
+    def coming(self, label: Label, n: int) -> list[int]:
+        """The next *n* ordinals of *label*; those given back come first."""
+        returned = nsmallest(n, self._returned.get(label, ()))
+        start = self._next.get(label, 0)
+        return [*returned, *range(start, start + n - len(returned))]
+
+    def ordinals(self, label: Label, n: int) -> list[int]:
+        """Take the next *n* ordinals of *label*."""
+        ordinals = self.coming(label, n)
+        returned = self._returned.get(label, [])
+        for _ in range(min(n, len(returned))):
+            heappop(returned)
+        self._next[label] = max(self._next.get(label, 0), ordinals[-1] + 1)
+        return ordinals
+
+    def give_back_ordinal(self, label: Label, ordinal: int) -> None:
+        """Nothing was consumed: offer the ordinal again."""
+        heappush(self._returned.setdefault(label, []), ordinal)
+
+    def give_back_position(self, position: int) -> None:
+        """Nothing was consumed: offer the position again."""
+        self.used.discard(position)
+        self._floor = min(self._floor, position)
+        self._steal_floor = min(self._steal_floor, position)
+
+    def lowest_unclaimed(self, shelf: Shelf) -> int | None:
+        """The lowest known position neither used in this run nor recorded for anyone here."""
+        position = max(self._floor, shelf.base)
+        while position < shelf.end and (position in self.used or position in self.reserved):
+            position += 1
+        self._floor = position
+        while position < shelf.end:
+            if position not in self.used and position not in self.reserved and position not in shelf.holes:
+                return position
+            position += 1
+        return None
+
+    def lowest_of_others(self, shelf: Shelf, label: Label) -> int | None:
+        """The lowest known position that is recorded here for another id and not used in this run."""
+        position = max(self._steal_floor, shelf.base)
+        while position < shelf.end and position in self.used:
+            position += 1
+        self._steal_floor = position
+        for candidate in range(position, shelf.end):
+            owner = self.reserved.get(candidate)
+            if owner is not None and owner[0] != label and candidate not in self.used and shelf.has(candidate):
+                return candidate
+        return None
+
+
+class Ledger:
+    """All shelves and drawers of one run."""
+
+    def __init__(self, *, fresh: bool) -> None:
+        self.shelves: dict[bytes, Shelf] = {}
+        self.drawers: dict[tuple[str, bytes], Drawer] = {}
+        self._fresh = fresh  # refresh: what was stored before this run is out of bounds
+        self._an_id_was_found = False
+        self._warned = False
+
+    def learn(self, loaded: Loaded) -> None:
+        """Take in what the cache holds."""
+        for key, stock in loaded.stocks.items():
+            self._stock(key, stock)
+        for place, records in loaded.draws.items():
+            if place not in self.drawers:
+                drawer = self.drawers[place] = Drawer()
+                for drawn in records:
+                    drawer.record((drawn.request_id, drawn.ordinal), drawn.position)
+        for (key, label, ordinal), position in loaded.labels.items():
+            self.noted(self.shelves[key], (label, ordinal), position)
+
+    def noted(self, shelf: Shelf, draw: Draw, position: int) -> None:
+        """Some namespace drew *position*: others with the same id and ordinal want it too (S7)."""
+        shelf.drawn[draw] = min(position, shelf.drawn.get(draw, position))
+
+    def place(self, shelf: Shelf, drawer: Drawer, draw: Draw) -> int | None:
+        """The known position that *draw* gets, by the rules of design.md; None if one must be bought."""
+        recorded = drawer.recorded.get(draw)
+        if recorded is not None and recorded not in drawer.used and shelf.has(recorded):
+            self._an_id_was_found |= draw[0] is not None
+            return recorded
+        if draw[0] is not None:
+            twin = shelf.drawn.get(draw)
+            if twin is not None and twin not in drawer.used and twin not in drawer.reserved and shelf.has(twin):
+                return twin
+        position = drawer.lowest_unclaimed(shelf)
+        if position is None and not self._an_id_was_found:
+            position = drawer.lowest_of_others(shelf, draw[0])
+            if position is not None:
+                self._warn(draw[0])
+        return position
+
+    def _stock(self, key: bytes, stock: Stock) -> None:
+        shelf = self.shelves.get(key)
+        if shelf is None:
+            shelf = self.shelves[key] = Shelf(key)
+            if self._fresh:
+                shelf.base = shelf.end = stock.positions[-1] + 1 if stock.positions else 0
+                return
+        shelf.stocked(position for position in stock.positions if position >= shelf.base)
+
+    def _warn(self, label: Label) -> None:
+        if not self._warned and label is not None:
+            self._warned = True
+            warnings.warn(
+                f"request id {label!r} was not used in this namespace before, so it gets a sample that was "
+                "recorded for another id. Nothing is bought twice, but which sample a request gets now depends "
+                "on the order of arrival. Give ids that are the same in every run to replay exactly.",
+                stacklevel=2,
+            )

@@ -1,0 +1,138 @@
+"""Open a cache file, or make one; refuse what is not ours without touching it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from ._errors import CacheCorrupt, CacheUnavailable
+from ._faults import own_errors
+from ._lock import FileLock
+from ._schema import check_header, check_schema, write_schema
+from ._store import Store
+
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+_BUSY_SECONDS = 30.0
+_PRAGMAS = (
+    "trusted_schema = OFF",
+    "cell_size_check = ON",
+    "mmap_size = 0",
+    "temp_store = MEMORY",
+    "foreign_keys = ON",
+    "journal_mode = PERSIST",
+    "journal_size_limit = 1048576",
+    "synchronous = EXTRA",
+    "fullfsync = ON",
+)
+
+
+def open_store(path: Path) -> Store:
+    """The store in the database file at *path*, which is made if it is missing."""
+    path = Path(os.path.realpath(path))  # one lock file, however the path is spelled
+    with own_errors(path):
+        _check_sqlite()
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_strangers(path)
+        lock = FileLock(_beside(path, ".lock"))
+        try:
+            return _opened(path, lock)
+        except BaseException:
+            lock.close()
+            raise
+
+
+def _opened(path: Path, lock: FileLock) -> Store:
+    with lock.exclusive():
+        if not path.exists() or path.stat().st_size == 0:
+            _create(path)
+        _refuse_super_journal(path)
+        writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        connection = _connected(path, "rw" if writable else "ro")
+        try:
+            check_schema(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return Store(path, connection, lock, writable=writable)
+
+
+def _check_sqlite() -> None:
+    if sqlite3.sqlite_version_info < (3, 37):
+        raise CacheUnavailable(
+            f"this Python has SQLite {sqlite3.sqlite_version}, a cache needs 3.37 or later;"
+            " nothing was touched. Use a newer Python."
+        )
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Refuse a file that is no cache, before anything is made beside it."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise CacheCorrupt(f"{path} is not a file; it was not touched. Choose another path.")
+    if path.stat().st_size == 0:
+        return _refuse_emptied(path)
+    # Immutable: no journal is played back, and no lock taken. And never open()
+    # it: closing a file that this process has open drops SQLite's locks on it.
+    uri = f"{path.as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        check_header(connection, path)
+
+
+def _refuse_emptied(path: Path) -> None:
+    for sidecar in (_beside(path, "-journal"), _beside(path, "-wal")):
+        if sidecar.exists() and sidecar.stat().st_size:
+            raise CacheCorrupt(
+                f"{path} is empty but {sidecar.name} is not: something emptied the cache, and"
+                " it was not touched. Restore a copy of it, or choose another path."
+            )
+
+
+def _refuse_super_journal(path: Path) -> None:
+    """Refuse a journal that would make SQLite delete a file it names; we never write one."""
+    journal = _beside(path, "-journal")
+    if journal.exists() and journal.read_bytes()[-8:] == _SUPER_JOURNAL:
+        raise CacheCorrupt(
+            f"{journal} was not written by cachesaver and could delete other files; nothing was"
+            " touched. Remove it if you do not trust where this cache comes from."
+        )
+
+
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_SECONDS
+    )
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Make the file under another name, and give it its own when it is whole."""
+    draft = _beside(path, f".{secrets.token_hex(8)}.new")
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        with closing(_connected(draft, "rw")) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+            write_schema(connection)
+        _publish(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _publish(draft: Path, path: Path) -> None:
+    if path.exists():  # and empty, or we should not be here
+        path.unlink()
+    os.link(draft, path)  # unlike a rename, this never overwrites a file
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

@@ -1,0 +1,53 @@
+"""The two stacks that most people want."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from ._batcher import Batcher
+from ._cache import Cache
+from ._cacher import Cacher, Mode
+from ._deduplicator import Deduplicator
+from ._dispatcher import Dispatcher
+from ._reorderer import Reorderer
+from ._stage import Stage
+
+
+def online(
+    model: Any,
+    cache: Cache,
+    *,
+    scope: str | None = None,
+    mode: Mode = "reuse",
+    limiter: AbstractAsyncContextManager[Any] | None = None,
+    batch_size: int = 64,
+) -> Batcher:
+    """A stack for a hosted model: what is asked at the same moment is put in order and merged.
+
+    Nothing waits for a batch to fill: a batch is what is there.
+    """
+    return Batcher(Reorderer(Deduplicator(Cacher(_bottom(model, limiter), cache, scope=scope, mode=mode))), batch_size)
+
+
+def local(
+    model: Any,
+    cache: Cache,
+    *,
+    scope: str | None = None,
+    mode: Mode = "reuse",
+    limiter: AbstractAsyncContextManager[Any] | None = None,
+    batch_size: int = 64,
+    timeout: float = 0.0,
+) -> Cacher:
+    """A stack for a model on your own hardware: hits are answered at once, only misses fill its batches.
+
+    A batch leaves when it holds *batch_size* samples or its oldest has waited *timeout* seconds.
+    """
+    return Cacher(Batcher(_bottom(model, limiter), batch_size, timeout), cache, scope=scope, mode=mode)
+
+
+def _bottom(model: Any, limiter: AbstractAsyncContextManager[Any] | None) -> Stage:
+    if limiter is not None and isinstance(model, Stage):
+        raise TypeError("a limiter goes with the model itself: Dispatcher(model, limiter=limiter)")
+    return model if isinstance(model, Stage) else Dispatcher(model, limiter)

@@ -1,0 +1,97 @@
+"""What a caller asks, as JSON: checked, copied and made canonical once, at the door."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from operator import itemgetter
+from typing import Any, cast
+
+# Top-level fields of chat requests that hold JSON schemas, and the fields inside
+# them whose value is one: models read a schema's properties in order, so there
+# the order of keys is content (S12).
+SCHEMA_HOLDERS = frozenset(
+    {"tools", "functions", "response_format", "text", "format", "config", "generationConfig"}
+    | {"generation_config", "output_format", "output_config"}
+)
+SCHEMAS = frozenset(
+    {"parameters", "input_schema", "inputSchema", "schema", "responseSchema", "response_schema"}
+    | {"parametersJsonSchema", "responseJsonSchema"}
+)
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+class Prompt:
+    """A JSON value that cannot change any more: `asked` as written, `canonical` for comparing.
+
+    Raises TypeError or ValueError where the value is no JSON.
+    """
+
+    __slots__ = ("asked", "canonical", "scalar")
+
+    def __init__(self, value: Any) -> None:
+        self.scalar = value if isinstance(value, str) else None
+        self.asked = self.canonical = encode(value, "a prompt")
+        if not isinstance(value, str):
+            self.canonical = _encode(_canonical(value, in_holder=False, top=True))
+
+    def fresh(self) -> Any:
+        """A copy of the prompt, the model's own to change."""
+        return self.scalar if self.scalar is not None else json.loads(self.asked)
+
+    def key(self, scope: str) -> bytes:
+        """SHA-256 over the canonical JSON of [scope, prompt]."""
+        return sha256(f"[{_encode(scope)},{self.canonical}]".encode()).digest()
+
+
+def encode(value: Any, what: str) -> str:
+    """The JSON text of *value*; TypeError or ValueError, naming *what*, where it is no JSON."""
+    try:
+        if not isinstance(value, str):
+            _check(value)
+        text = _encode(value)
+        text.encode()  # a lone surrogate is a string, but no Unicode text
+    except RecursionError:
+        raise ValueError(f"{what} must not be nested so deeply, nor contain itself") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what} must be JSON: {error}") if type(error) in (
+            TypeError,
+            ValueError,
+        ) else ValueError(f"{what} must be JSON: {error}") from None
+    return text
+
+
+def _check(value: Any) -> None:
+    """Refuse what json.dumps would quietly turn into something else."""
+    if isinstance(value, dict):
+        for name, item in cast("dict[Any, Any]", value).items():
+            if not isinstance(name, str):
+                raise TypeError(f"the key {name!r} of an object is not a string")
+            _check(item)
+    elif isinstance(value, (list, tuple)):
+        for item in cast("list[Any]", value):
+            _check(item)
+    elif not (value is None or isinstance(value, (str, int, float))):
+        raise TypeError(f"{type(value).__name__} is not a JSON type")
+
+
+def _canonical(value: Any, *, in_holder: bool, top: bool = False, in_schema: bool = False) -> Any:
+    """The same value with sorted keys (but in schemas) and whole floats as integers."""
+    if isinstance(value, dict):
+        items = list(cast("dict[str, Any]", value).items())
+        if not in_schema:
+            items.sort(key=itemgetter(0))
+        return {
+            name: _canonical(
+                item,
+                in_holder=in_holder or (top and name in SCHEMA_HOLDERS),
+                in_schema=in_schema or (in_holder and name in SCHEMAS),
+            )
+            for name, item in items
+        }
+    if isinstance(value, (list, tuple)):
+        return [_canonical(item, in_holder=in_holder, in_schema=in_schema) for item in cast("list[Any]", value)]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,39 @@
+"""Purchase: what the Cacher asks of the stage below for positions that nobody has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anyio.streams.memory import MemoryObjectSendStream
+
+from ._claim import Claim
+from ._ledger import Shelf
+from ._ticket import Ticket
+
+# Purchases of one Cacher are draws of one namespace at a Cacher below, one per
+# position: so no position here ever holds the sample of another one.
+NAMESPACE = "cachesaver/purchases"
+
+
+class Purchase(Ticket):
+    """A ticket for new positions; once answered it goes to the Cacher's own returns."""
+
+    __slots__ = ("_returns", "buyers", "positions", "shelf")
+
+    def __init__(
+        self, buyers: Sequence[Claim], shelf: Shelf, positions: list[int], returns: MemoryObjectSendStream[Purchase | Claim]
+    ) -> None:
+        first = buyers[0].ticket
+        super().__init__(first.prompt, len(positions), first.namespace, first.request_id)
+        self.buyers = buyers
+        self.shelf = shelf
+        self.positions = positions
+        self._returns = returns
+
+    @property
+    def wanted(self) -> bool:
+        return any(claim.wanted for position in self.positions for claim in self.shelf.on_order.get(position, ()))
+
+    def settled(self) -> None:
+        # The stream has no limit of its own: it holds no more than what callers wait for.
+        self._returns.send_nowait(self)

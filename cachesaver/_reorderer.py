@@ -1,0 +1,32 @@
+"""Reorderer: sorts each list of tickets by request id, whatever order they arrived in."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ._stage import Inbox, Stage
+from ._ticket import Ticket
+
+
+class Reorderer(Stage):
+    """Passes each list on in the order of request ids; those without one keep their order, last.
+
+    Numbers in ids compare as numbers: "step-2" comes before "step-10".
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+
+    async def run(self, inbox: Inbox) -> None:
+        assert self.below is not None
+        async for tickets in inbox:
+            await self.below.submit(sorted(tickets, key=by_id))
+
+
+def by_id(ticket: Ticket) -> tuple[bool, list[tuple[int, str]]]:
+    """A key that sorts ids the way people number things."""
+    if ticket.request_id is None:
+        return True, []
+    pieces = re.split(r"([0-9]+)", ticket.request_id)
+    return False, [(int(piece), piece) if piece.isdecimal() else (-1, piece) for piece in pieces if piece]

@@ -1,0 +1,87 @@
+"""What goes in at the door and what comes out: Request, Sample, Response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._labels import check_label, current_namespace, current_request_id
+from ._records import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt, how many samples of it are wanted, and who asks.
+
+    Namespace and request id default to those of the context it is made in.
+    Raises TypeError or ValueError for n < 1 and for empty labels.
+    """
+
+    prompt: Any
+    n: int = 1
+    namespace: str = field(default_factory=current_namespace)
+    request_id: str | None = field(default_factory=current_request_id)
+
+    def __post_init__(self) -> None:
+        if type(self.n) is not int:
+            raise TypeError(f"n must be an integer, not {type(self.n).__name__}")
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, not {self.n}")
+        check_label("namespace", self.namespace)
+        if self.request_id is not None:
+            check_label("request_id", self.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer of the model, the caller's own copy.
+
+    `position` is its index in the list of its prompt (None without a Cacher),
+    `cached` tells that nothing was bought for it, `duplicated` that it came from
+    a purchase made for another, equal request. `seconds` is what the model took.
+    """
+
+    value: Any
+    position: int | None = None
+    cached: bool = False
+    duplicated: bool = False
+    usage: Usage | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The samples that answer a request, in order."""
+
+    request: Request
+    samples: tuple[Sample, ...]
+
+    @property
+    def data(self) -> list[Any]:
+        """The answers themselves."""
+        return [sample.value for sample in self.samples]
+
+    @property
+    def cached(self) -> list[bool]:
+        """For each sample, whether nothing was bought for it."""
+        return [sample.cached for sample in self.samples]
+
+    @property
+    def duplicated(self) -> list[bool]:
+        """For each sample, whether it came from a purchase made for another request."""
+        return [sample.duplicated for sample in self.samples]
+
+    @property
+    def positions(self) -> list[int | None]:
+        """For each sample, its index in the list of its prompt."""
+        return [sample.position for sample in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.data)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.samples[index].value

@@ -1,0 +1,50 @@
+"""One stored sample: its checksum, and its way back into an answer."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+from ._errors import CacheCorrupt
+from ._records import Answer, Usage
+
+# position, answer, bought_at, seconds, input_tokens, output_tokens, checksum
+Row = tuple[Any, ...]
+
+
+def write_row(key: bytes, position: int, answer: Answer, now: str) -> Row:
+    """The columns to store for *answer*."""
+    usage = answer.usage
+    spent = (usage.input_tokens, usage.output_tokens) if usage else (None, None)
+    meta = (now, float(answer.seconds), *spent)
+    body = answer.body.encode()
+    seal = _checksum(key, position, body, now.encode(), *meta[1:])
+    return (position, answer.body, *meta, seal)
+
+
+def read_answer(key: bytes, row: Row) -> Answer | CacheCorrupt:
+    """The answer in a row, whose text columns are bytes; or what to raise for it."""
+    position, body, bought_at, seconds, sent, received, seal = row
+    try:
+        if _checksum(key, position, body, bought_at, seconds, sent, received) == seal:
+            usage = None if sent is None else Usage(sent, received)
+            return Answer(body.decode(), seconds, usage)
+    except TypeError:
+        pass  # damage made a column's text a number or nothing
+    return CacheCorrupt(
+        f"sample {position} of prompt {key.hex()} is damaged in the cache file; it is not used,"
+        " and nothing was changed. Restore a copy of the file, or refresh the prompt."
+    )
+
+
+def _checksum(
+    key: bytes,
+    position: int,
+    body: bytes,
+    bought_at: bytes,
+    seconds: float,
+    sent: int | None,
+    received: int | None,
+) -> bytes:
+    text = b"%b %a %b %a %a %a %b" % (key, position, bought_at, seconds, sent, received, body)
+    return blake2b(text, digest_size=16).digest()

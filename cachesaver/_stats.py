@@ -1,0 +1,56 @@
+"""What a stack did: counted by its stages, shown as one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from ._records import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts since the stack was entered; seconds are the model's own, tokens input and output together."""
+
+    requests: int = 0  #: calls at the door
+    asked: int = 0  #: samples they asked for
+    hits: int = 0  #: samples that were in the cache
+    bought: int = 0  #: samples that the model made
+    merged: int = 0  #: samples shared with a purchase in flight
+    failed: int = 0  #: requests that got an error
+    calls: int = 0  #: calls of the model
+    errors: int = 0  #: calls of the model that failed
+    seconds_spent: float = 0.0
+    seconds_saved: float = 0.0
+    tokens_spent: int = 0
+    tokens_saved: int = 0
+
+
+class Tally:
+    """The counts of one stage while it runs."""
+
+    def __init__(self) -> None:
+        self.requests = self.asked = self.hits = self.bought = self.merged = 0
+        self.failed = self.calls = self.errors = self.tokens_spent = self.tokens_saved = 0
+        self.seconds_spent = self.seconds_saved = 0.0
+
+    def spent(self, seconds: float) -> None:
+        """One call of the model was made."""
+        self.calls += 1
+        self.seconds_spent += seconds
+
+    def buy(self, answer: Answer, rank: int) -> None:
+        """A sample was bought, the one of index *rank* in its call: the prompt is paid once a call."""
+        self.bought += 1
+        if answer.usage is not None:
+            self.tokens_spent += answer.usage.output_tokens + (0 if rank else answer.usage.input_tokens)
+
+    def save(self, answer: Answer) -> None:
+        """A sample was given that needed no purchase of its own."""
+        self.seconds_saved += answer.seconds
+        if answer.usage is not None:
+            self.tokens_saved += answer.usage.input_tokens + answer.usage.output_tokens
+
+
+def total(tallies: list[Tally]) -> Stats:
+    """The sum over the stages of a stack."""
+    return Stats(**{field.name: sum(getattr(tally, field.name) for tally in tallies) for field in fields(Stats)})

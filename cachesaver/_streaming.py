@@ -1,0 +1,170 @@
+"""`map`: a stream of responses to a stream of requests, with a window between them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from anyio import AsyncContextManagerMixin, Event, create_task_group, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
+
+from ._labels import current_request_id
+from ._request import Request, Response
+
+if TYPE_CHECKING:
+    from ._stage import Stage
+    from ._ticket import Ticket
+
+Source = Iterable[Any] | AsyncIterable[Any]
+
+
+class Mapping(AsyncContextManagerMixin):
+    """What `map` returns: enter it, then iterate over the responses.
+
+    A failed request raises its own error when its turn comes; iterating on goes on
+    with the next one. An error of the source comes after everything asked before it.
+    """
+
+    def __init__(self, stage: Stage, source: Source, *, window: int, ordered: bool) -> None:
+        if type(window) is not int or window < 1:
+            raise ValueError(f"window must be an integer of at least 1, not {window!r}")
+        self._stage = stage
+        self._source = source
+        self._window = window
+        self._ordered = ordered
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Responses]:
+        responses = Responses(self._stage, self._window, ordered=self._ordered)
+        error: BaseException | None = None
+        async with create_task_group() as tasks:
+            tasks.start_soon(responses.feed, self._source)
+            try:
+                yield responses
+            except get_cancelled_exc_class():
+                raise
+            except BaseException as raised:
+                error = raised  # held back, so that it does not arrive in a group
+            finally:
+                tasks.cancel_scope.cancel()
+                responses.leave()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+
+
+class Responses:
+    """The responses of a `map`, an async iterator."""
+
+    def __init__(self, stage: Stage, window: int, *, ordered: bool) -> None:
+        self._stage = stage
+        self._window = window
+        self._ordered = ordered
+        self._prefix = current_request_id()
+        self._open: dict[Ticket, Request] = {}  # asked and not yet handed out, in order of the source
+        self._ready: deque[Ticket] = deque()  # answered and not yet handed out, in order of arrival
+        self._exhausted = False
+        self._error: Exception | None = None
+        self._progress = Event()  # something was answered, or the source has ended
+        self._room = Event()  # something was handed out
+
+    def __aiter__(self) -> Responses:
+        return self
+
+    async def __anext__(self) -> Response:
+        from ._stage import respond
+
+        while True:
+            ticket = self._next()
+            if ticket is not None:
+                break
+            if self._exhausted and not self._open:
+                if self._error is not None:
+                    error, self._error = self._error, None
+                    raise error
+                raise StopAsyncIteration
+            self._progress = Event()
+            await self._progress.wait()
+        request = self._open.pop(ticket)
+        self._room.set()
+        if ticket.error is not None:
+            raise ticket.error
+        return respond(request, ticket.draws)
+
+    def arrived(self, ticket: Ticket) -> None:
+        """A ticket of ours has been answered."""
+        self._ready.append(ticket)
+        self._progress.set()
+
+    async def feed(self, source: Source) -> None:
+        """Ask what *source* gives, as long as there is room in the window."""
+        try:
+            if isinstance(source, AsyncIterable):
+                await self._feed_async(aiter(source))
+            else:
+                await self._feed_sync(iter(source))
+        except Exception as error:
+            self._error = error
+        finally:
+            self._exhausted = True
+            self._progress.set()
+
+    def leave(self) -> None:
+        """Nobody takes the rest: give back what was put aside for it."""
+        for ticket in self._open:
+            ticket.leave()
+
+    def _next(self) -> Ticket | None:
+        if not self._ordered:
+            return self._ready.popleft() if self._ready else None
+        first = next(iter(self._open), None)
+        if first is None or not first.answered:
+            return None
+        self._ready.clear()
+        return first
+
+    async def _feed_sync(self, source: Iterator[Any]) -> None:
+        number = 0
+        while True:
+            room = await self._wait_for_room()
+            tickets: list[Ticket] = []
+            try:
+                for item in islice(source, room):
+                    tickets.append(self._ticket(item, number))
+                    number += 1
+            finally:  # what came before an error of the source is asked all the same
+                await self._stage.submit(tickets)
+            if len(tickets) < room:
+                return
+            await checkpoint()
+
+    async def _feed_async(self, source: AsyncIterator[Any]) -> None:
+        number = 0
+        async for item in source:
+            await self._stage.submit([self._ticket(item, number)])
+            number += 1
+            await self._wait_for_room()
+
+    async def _wait_for_room(self) -> int:
+        while len(self._open) >= self._window:
+            self._room = Event()
+            await self._room.wait()
+        return self._window - len(self._open)
+
+    def _ticket(self, item: Any, number: int) -> Ticket:
+        request = self._request(item, number)
+        ticket = self._stage.ticket(request, self.arrived)
+        self._open[ticket] = request
+        return ticket
+
+    def _request(self, item: Any, number: int) -> Request:
+        request = item if isinstance(item, Request) else Request(item)
+        if isinstance(item, Request) and item.request_id is not None:
+            return request
+        name = str(number) if self._prefix is None else f"{self._prefix}/{number}"
+        return Request(request.prompt, request.n, request.namespace, name)

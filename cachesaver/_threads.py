@@ -1,0 +1,40 @@
+"""Waiting in an event loop for a future of a thread: the one place that knows both loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from anyio import Event
+from anyio.lowlevel import current_token
+
+T = TypeVar("T")
+
+
+async def completed(future: Future[T]) -> T:
+    """The result of *future*. The thread is never held up by this loop, nor by its end."""
+    if not future.done():
+        done = Event()
+        wake = _waker()
+        future.add_done_callback(lambda _: wake(done.set))
+        await done.wait()
+    return future.result()
+
+
+def _waker() -> Callable[[Callable[[], None]], None]:
+    """How another thread has this loop call something soon.
+
+    anyio's own way blocks the calling thread until the loop has answered, and the
+    owner of the database must not wait for a loop that may be waiting for it.
+    """
+    native: Any = current_token().native_token
+    soon = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
+
+    def wake(callback: Callable[[], None]) -> None:
+        try:
+            soon(callback)
+        except RuntimeError:  # the loop has ended: nobody waits any more
+            pass
+
+    return wake

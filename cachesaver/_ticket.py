@@ -1,0 +1,225 @@
+"""A request on its way down a stack, and the place where its answer appears.
+
+Answering is synchronous and the first answer wins. Exactly one stage owes the
+answer at any time: `owner`, whose `owed` holds the ticket.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from anyio import Event
+
+from ._errors import Closed
+from ._prompt import Prompt, encode
+from ._records import Answer
+from ._usage import usage_of
+
+if TYPE_CHECKING:
+    from ._stage import Stage
+
+
+class Draw(NamedTuple):
+    """One sample on its way up. `rank` is its place among the samples of one model call."""
+
+    answer: Answer
+    position: int | None = None
+    cached: bool = False
+    duplicated: bool = False
+    rank: int = 0
+
+    @property
+    def value(self) -> Any:
+        """A copy of the model's answer."""
+        return json.loads(self.answer.body)
+
+
+class Claim(Protocol):
+    """What a stage has put aside for a ticket, to be given back if nobody takes it."""
+
+    def release(self) -> None: ...
+
+
+class Ticket:
+    """What is asked for whom, until its samples or its error are there."""
+
+    __slots__ = ("_arrived", "_left", "answered", "claim", "draws", "error", "n", "namespace", "owner", "prompt", "request_id")
+
+    def __init__(self, prompt: Prompt, n: int, namespace: str, request_id: str | None) -> None:
+        self.prompt = prompt
+        self.n = n
+        self.namespace = namespace
+        self.request_id = request_id
+        self.owner: Stage | None = None
+        self.claim: Claim | None = None
+        self.answered = False
+        self.draws: Sequence[Draw] = ()
+        self.error: Exception | None = None
+        self._left = False
+        self._arrived: Event | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return not self._left
+
+    @property
+    def parts(self) -> Sequence[Ticket]:
+        """The callers' own tickets that this one stands for."""
+        return (self,)
+
+    def child(self, n: int | None = None) -> Ticket:
+        """A new ticket for the same question, for a stage that asks on behalf of this one."""
+        return Ticket(self.prompt, n or self.n, self.namespace, self.request_id)
+
+    def answer(self, draws: Sequence[Draw], error: Exception | None = None) -> None:
+        """Give the samples; with an error, those that came before it."""
+        if self.answered:
+            return
+        self.answered = True
+        self.draws = draws
+        self.error = error
+        if self.owner is not None:
+            self.owner.owed.discard(self)
+        self.settled()
+
+    def reply(self, values: Iterable[Any]) -> None:
+        """Answer with values of a stage's own making; each must be JSON."""
+        self.answer([Draw(Answer(encode(value, "an answer"), 0.0, usage_of(value))) for value in values])
+
+    def fail(self, error: Exception) -> None:
+        """Give the error; it becomes the caller's exception."""
+        self.answer((), error)
+
+    def settled(self) -> None:
+        """What happens once the answer is there: wake whoever waits."""
+        if self._arrived is not None:
+            self._arrived.set()
+
+    async def settlement(self) -> None:
+        """Wait until the samples or the error are there."""
+        # An answer that has arrived beats a cancellation that has arrived:
+        # no checkpoint here once the samples are paid for.
+        if not self.answered:
+            self._arrived = Event()
+            await self._arrived.wait()
+
+    async def result(self) -> Sequence[Draw]:
+        """Wait for the samples. Raises the request's own error."""
+        await self.settlement()
+        if self.error is not None:
+            raise self.error
+        return self.draws
+
+    def leave(self) -> None:
+        """Nobody takes the answer any more: what was put aside for it is given back."""
+        self._left = True
+        if self.claim is not None:
+            self.claim.release()
+
+
+class Merged(Ticket):
+    """Several equal tickets asked as one; its samples are dealt to them in order."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Sequence[Ticket]) -> None:
+        first = parts[0]
+        super().__init__(first.prompt, sum(part.n for part in parts), first.namespace, first.request_id)
+        self._parts = [own for part in parts for own in part.parts]
+        for part in parts:
+            disown(part)
+
+    @property
+    def wanted(self) -> bool:
+        return any(part.wanted for part in self._parts)
+
+    @property
+    def parts(self) -> Sequence[Ticket]:
+        return self._parts
+
+    def settled(self) -> None:
+        start = 0
+        for part in self._parts:
+            draws = self.draws[start : start + part.n]
+            if start:
+                draws = [draw._replace(duplicated=draw.rank > 0) for draw in draws]
+            start += part.n
+            part.answer(draws, own_error(self.error) if len(draws) < part.n else None)
+
+
+class Share(Ticket):
+    """Some of the samples that a larger ticket wants; that one is answered with its last share."""
+
+    __slots__ = ("_shares", "_whole")
+
+    def __init__(self, whole: Ticket, n: int, shares: list[Share]) -> None:
+        super().__init__(whole.prompt, n, whole.namespace, whole.request_id)
+        self._whole = whole
+        self._shares = shares
+
+    @classmethod
+    def all_of(cls, ticket: Ticket) -> Share:
+        """A share of everything that *ticket* wants, to cut from."""
+        if isinstance(ticket, Share):
+            return ticket
+        disown(ticket)
+        shares: list[Share] = []
+        shares.append(cls(ticket, ticket.n, shares))
+        return shares[0]
+
+    def cut(self, n: int) -> Share:
+        """Take the first *n* samples off this share as one of their own."""
+        first = Share(self._whole, n, self._shares)
+        self._shares.insert(self._shares.index(self), first)
+        self.n -= n
+        return first
+
+    @property
+    def wanted(self) -> bool:
+        return self._whole.wanted
+
+    def settled(self) -> None:
+        if all(share.answered for share in self._shares):
+            errors = [share.error for share in self._shares if share.error is not None]
+            draws = [draw for share in self._shares for draw in share.draws]
+            self._whole.answer(draws, errors[0] if errors else None)
+
+
+def disown(ticket: Ticket) -> None:
+    """No stage owes *ticket* any more: another ticket answers for it."""
+    if ticket.owner is not None:
+        ticket.owner.owed.discard(ticket)
+        ticket.owner = None
+
+
+def own_error(error: Exception | None) -> Exception | None:
+    """A copy of *error* for one caller: one object raised in many grows a traceback in each."""
+    if error is None:
+        return None
+    try:
+        twin = copy.copy(error)
+    except Exception:  # some exceptions cannot be rebuilt from their arguments
+        return error
+    if type(twin) is not type(error) or str(twin) != str(error):
+        return error
+    twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+    return twin.with_traceback(error.__traceback__)
+
+
+@contextmanager
+def answering(*tickets: Ticket) -> Iterator[None]:
+    """Turn whatever goes wrong inside the block into the answer of *tickets*."""
+    try:
+        yield
+    except Exception as error:
+        for ticket in tickets:
+            ticket.fail(error if len(tickets) == 1 else own_error(error) or error)
+    except BaseException:
+        for ticket in tickets:
+            ticket.fail(Closed("the stack was stopped before this request was answered; ask again in a new run"))
+        raise

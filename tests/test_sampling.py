@@ -1,0 +1,198 @@
+"""The sampling promises S1-S14, through the public door and a counting model."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from anyio import create_task_group
+
+from cachesaver import Cache, Cacher, CacheMiss, Request, Response, Stage, local, online
+from cachesaver.testing import CountingModel
+
+pytestmark = pytest.mark.anyio
+
+STACKS = [online, local, Cacher]
+
+
+async def gather(api: Stage, requests: list[Request]) -> list[Response | Exception]:
+    """All responses, or errors, of requests made at once by tasks of their own."""
+    results: dict[int, Response | Exception] = {}
+
+    async def ask(index: int, request: Request) -> None:
+        try:
+            results[index] = await api.request(request.prompt, request.n, request.namespace, request.request_id)
+        except Exception as error:
+            results[index] = error
+
+    async with create_task_group() as tasks:
+        for index, request in enumerate(requests):
+            tasks.start_soon(ask, index, request)
+    return [results[index] for index in range(len(requests))]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+async def test_a_namespace_never_gets_a_sample_twice(stack, cache: Cache) -> None:
+    """S1: every repeat of a prompt in a namespace is a new sample."""
+    async with stack(CountingModel(), cache) as api:
+        first = await api.request("p", n=2, namespace="a")
+        second = await api.request("p", n=3, namespace="a")
+    assert first.data + second.data == ["p#0", "p#1", "p#2", "p#3", "p#4"]
+    assert first.positions + second.positions == [0, 1, 2, 3, 4]
+    assert first.cached == [False, False]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+async def test_namespaces_share_samples_by_position(stack, cache: Cache) -> None:
+    """S2, S3: the second namespace reuses two samples and buys exactly one."""
+    model = CountingModel()
+    async with stack(model, cache) as api:
+        await api.request("p", n=2, namespace="a")
+        response = await api.request("p", n=3, namespace="b")
+    assert response.data == ["p#0", "p#1", "p#2"]
+    assert response.cached == [True, True, False]
+    assert model.calls == [("p", 2), ("p", 1)]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+async def test_a_hundred_namespaces_at_once_buy_the_maximum_of_one(stack, cache: Cache) -> None:
+    """S2, S4: exactly max-over-namespaces samples, whatever the concurrency."""
+    model = CountingModel(delay=1)
+    async with stack(model, cache) as api:
+        asked = [Request("p", n=1 + i % 7, namespace=f"ns-{i}") for i in range(100)]
+        responses = await gather(api, asked)
+    assert model.sold == 7
+    assert [r.positions for r in responses] == [list(range(request.n)) for request in asked]
+
+
+async def test_requests_of_one_namespace_are_bought_at_once(cache: Cache) -> None:
+    """S4: ten equal prompts of one namespace take as long as one."""
+
+    class Single(CountingModel):
+        async def request(self, prompt):  # takes no n
+            return (await super().request(prompt, 1))[0]
+
+    model = Single(delay=10)
+    async with online(model, cache) as api:
+        start = anyio.current_time()
+        responses = await gather(api, [Request("p") for _ in range(10)])
+        assert anyio.current_time() - start == pytest.approx(10, abs=0.1)
+    assert model.peak == 10
+    assert sorted(r.positions[0] for r in responses) == list(range(10))
+
+
+async def test_the_same_program_again_buys_nothing(cache: Cache) -> None:
+    """S5: a replay gets the same answers, free."""
+
+    async def program(model: CountingModel) -> list[list[str]]:
+        async with online(model, cache) as api:
+            return [(await api.request(p, n=n, namespace=ns)).data for p, n, ns in
+                    [("p", 2, "a"), ("q", 1, "a"), ("p", 3, "b"), ("p", 1, "a")]]
+
+    first = await program(CountingModel())
+    replay = CountingModel()
+    assert await program(replay) == first
+    assert replay.calls == []
+
+
+async def test_a_replay_in_another_order_is_the_same(cache: Cache) -> None:
+    """S6, S7: with request ids the order of arrival does not matter."""
+    requests = [Request("p", request_id=f"agent-{i}") for i in range(5)]
+    async with online(CountingModel(), cache) as api:
+        first = {r.request_id: (await api.request("p", request_id=r.request_id)).data for r in requests}
+    model = CountingModel()
+    async with online(model, cache) as api:
+        again = {r.request_id: (await api.request("p", request_id=r.request_id)).data for r in reversed(requests)}
+        other = {
+            r.request_id: (await api.request("p", namespace="new", request_id=r.request_id)).data
+            for r in reversed(requests)
+        }
+    assert again == other == first
+    assert model.calls == []
+
+
+async def test_unstable_ids_cost_nothing(cache: Cache) -> None:
+    """S6: ids that change from run to run get known samples, and a warning."""
+    async with online(CountingModel(), cache) as api:
+        for i in range(3):
+            await api.request("p", request_id=f"first-{i}")
+    model = CountingModel()
+    with pytest.warns(UserWarning, match="not used in this namespace before"):
+        async with online(model, cache) as api:
+            got = [(await api.request("p", request_id=f"second-{i}")).data[0] for i in range(3)]
+    assert sorted(got) == ["p#0", "p#1", "p#2"]
+    assert model.calls == []
+
+
+async def test_a_repeated_id_is_another_request(cache: Cache) -> None:
+    """S9: the same id twice in a run is two samples."""
+    async with online(CountingModel(), cache) as api:
+        one = await api.request("p", request_id="x")
+        two = await api.request("p", request_id="x")
+    assert [one.data, two.data] == [["p#0"], ["p#1"]]
+
+
+async def test_offline_a_missing_sample_is_an_error(cache: Cache) -> None:
+    """S10: CacheMiss names prompt, scope, how many are known and the nearest prompt."""
+    async with online(CountingModel(), cache) as api:
+        await api.request({"q": "six", "t": 1})
+    model = CountingModel()
+    async with online(model, cache, mode="offline") as api:
+        assert (await api.request({"q": "six", "t": 1})).data
+        with pytest.raises(CacheMiss) as miss:
+            await api.request({"q": "six", "t": 2})
+        with pytest.raises(CacheMiss, match="holds 1 sample"):
+            await api.request({"q": "six", "t": 1})
+    assert model.calls == []
+    assert miss.value.known == 0
+    assert miss.value.scope == "counting-model"
+    assert miss.value.nearest == {"q": "six", "t": 1}
+    assert miss.value.differences == ("t: 1 -> 2",)
+
+
+async def test_refresh_appends_and_bypass_leaves_no_trace(cache: Cache) -> None:
+    """S11."""
+    model = CountingModel()
+    async with online(model, cache) as api:
+        await api.request("p")
+    async with online(model, cache, mode="refresh") as api:
+        fresh = await api.request("p")
+    assert (fresh.data, fresh.positions) == (["p#1"], [1])
+    async with online(model, cache, mode="bypass") as api:
+        assert (await api.request("p")).data == ["p#2"]
+    async with online(model, cache) as api:
+        assert (await api.request("p", n=3)).data == ["p#0", "p#1", "p#3"]
+
+
+async def test_an_answer_is_the_callers_own(cache: Cache) -> None:
+    """S13: changing an answer changes nobody else's."""
+
+    async def model(prompt):
+        return {"list": [1]}
+
+    async with online(model, cache) as api:
+        first = await api.request("p", namespace="a")
+        first.data[0]["list"].append(2)
+        second = await api.request("p", namespace="b")
+    assert second.data == [{"list": [1]}]
+
+
+async def test_a_failure_consumes_nothing(cache: Cache) -> None:
+    """S14, F4: the retry gets what the failed request would have got."""
+    model = CountingModel(failures=[OSError("down")])
+    async with online(model, cache) as api:
+        with pytest.raises(OSError, match="down"):
+            await api.request("p", request_id="x")
+        response = await api.request("p", request_id="x")
+        assert response.positions == [0]
+    async with online(model, cache) as api:
+        assert (await api.request("p", request_id="x")).data == response.data
+
+
+async def test_a_waiter_takes_over_from_a_failed_buyer(cache: Cache) -> None:
+    """F5: a stranger's error fails nobody else."""
+    model = CountingModel(delay=1, failures=[OSError("down")])
+    async with online(model, cache) as api:
+        results = await gather(api, [Request("p", namespace=f"ns-{i}") for i in range(3)])
+    assert sum(isinstance(result, OSError) for result in results) == 1
+    assert [r.data for r in results if isinstance(r, Response)] == [["p#0"], ["p#0"]]
+    assert model.sold == 1
