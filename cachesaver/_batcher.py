@@ -85,4 +85,3 @@ class Batcher(Stage):
 def size(tickets: Tickets) -> int:
     """How many samples *tickets* ask for."""
     return sum(ticket.n for ticket in tickets)
-

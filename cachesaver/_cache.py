@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -66,15 +67,11 @@ class Cache:
         """What the cache knows of everything *query* asks."""
         return self._submit(lambda store: store.load(query))
 
-    def read(
-        self, places: Sequence[tuple[bytes, int]]
-    ) -> Future[dict[tuple[bytes, int], Answer | CacheCorrupt]]:
+    def read(self, places: Sequence[tuple[bytes, int]]) -> Future[dict[tuple[bytes, int], Answer | CacheCorrupt]]:
         """The answers at these (key, position); those not stored are left out."""
         return self._submit(lambda store: store.read(places))
 
-    def commit(
-        self, bought: Sequence[Bought], records: Sequence[Record]
-    ) -> Future[list[Placed | CacheError]]:
+    def commit(self, bought: Sequence[Bought], records: Sequence[Record]) -> Future[list[Placed | CacheError]]:
         """Keep answers and assignments; once it is done they survive a power loss.
 
         An answer that cannot be stored is a `CacheError` in its place of the list.
@@ -112,9 +109,14 @@ class _Owner:
                 "this cache was opened before a fork, and only the parent may use it; nothing"
                 " was read or stored. Open a Cache of its own in each process."
             )
-        return self._thread.submit(work, self._store)
+        try:
+            return self._thread.submit(work, self._store)
+        except RuntimeError as error:  # closed by another thread, or the interpreter is ending
+            raise CacheUnavailable(f"the cache was just closed; nothing was read or stored: {error}") from error
 
     def close(self) -> None:
-        if os.getpid() == self._process:
+        if os.getpid() != self._process:
+            return  # the file is the parent's
+        with suppress(RuntimeError):  # another thread was first, or the interpreter ended the thread
             self._thread.submit(self._store.close).result()
-            self._thread.shutdown()
+        self._thread.shutdown()

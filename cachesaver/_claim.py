@@ -12,7 +12,18 @@ from ._ticket import Draw, Ticket
 class Claim:
     """What one ticket gets of a shelf: an ordinal, a position and, in time, a draw for each sample."""
 
-    __slots__ = ("_drawer", "_released", "draws", "label", "missing", "namespace", "ordinals", "positions", "shelf", "ticket")
+    __slots__ = (
+        "_released",
+        "drawer",
+        "draws",
+        "label",
+        "missing",
+        "namespace",
+        "ordinals",
+        "positions",
+        "shelf",
+        "ticket",
+    )
 
     def __init__(
         self, ticket: Ticket, namespace: str, label: Label, ordinals: Sequence[int], shelf: Shelf, drawer: Drawer
@@ -25,7 +36,7 @@ class Claim:
         self.positions: list[int] = []
         self.draws: dict[int, Draw] = {}
         self.missing = ticket.n
-        self._drawer = drawer
+        self.drawer = drawer
         self._released = False
 
     @property
@@ -33,10 +44,19 @@ class Claim:
         """Whether the ticket still waits for its samples."""
         return not self._released and not self.ticket.answered
 
+    @property
+    def short(self) -> bool:
+        """Whether a position is missing for some of the samples."""
+        return len(self.positions) < len(self.ordinals)
+
+    def unread(self) -> list[int]:
+        """The positions that are stored, but not at hand."""
+        return [p for p in self.positions if p not in self.draws and p not in self.shelf.on_order]
+
     def take(self, position: int) -> None:
         """Put *position* aside for the next ordinal."""
         self.positions.append(position)
-        self._drawer.used.add(position)
+        self.drawer.used.add(position)
 
     def fill(self, position: int, draw: Draw) -> None:
         """The sample at *position* is there."""
@@ -49,12 +69,12 @@ class Claim:
         return [
             Record(self.namespace, self.shelf.key, self.label, ordinal, position)
             for ordinal, position in zip(self.ordinals, self.positions, strict=True)
-            if (self.label, ordinal) not in self._drawer.recorded and (positions is None or position in positions)
+            if (self.label, ordinal) not in self.drawer.recorded and (positions is None or position in positions)
         ]
 
     def recorded(self, record: Record) -> None:
         """The cache has taken *record*."""
-        self._drawer.record((record.request_id, record.ordinal), record.position)
+        self.drawer.record((record.request_id, record.ordinal), record.position)
 
     def answer(self) -> None:
         """Give the ticket its samples."""
@@ -71,9 +91,9 @@ class Claim:
             return
         self._released = True
         for ordinal in self.ordinals:
-            self._drawer.give_back_ordinal(self.label, ordinal)
+            self.drawer.give_back_ordinal(self.label, ordinal)
         for position in self.positions:
-            self._drawer.give_back_position(position)
+            self.drawer.give_back_position(position)
             waiting = self.shelf.on_order.get(position)
             if waiting is not None and self in waiting:
                 waiting.remove(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -74,8 +74,8 @@ class Dispatcher(Stage):
             if ticket.n == 1 or self._model.takes_n:
                 await self._top_up(ticket, bought)
             else:
+                errors: list[Exception] = []
                 async with create_task_group() as calls:
-                    errors: list[Exception] = []
                     for _ in range(ticket.n):
                         calls.start_soon(self._side_by_side, ticket, bought, errors)
                 if errors:
@@ -154,13 +154,15 @@ class Dispatcher(Stage):
             try:
                 body = encode(value, "an answer")
             except (TypeError, ValueError) as error:
-                raise ModelError(f"{error}; return plain JSON, for instance answer.model_dump(mode='json')", answers) from None
+                raise ModelError(
+                    f"{error}; return plain JSON, for instance answer.model_dump(mode='json')", answers
+                ) from None
             answer = Answer(body, seconds / len(answers), usage_of(value))
             self.tally.buy(answer, rank)
             bought.append(Draw(answer, rank=rank))
 
     @contextmanager
-    def _counted(self, start: float) -> Iterator[None]:
+    def _counted(self, start: float) -> Generator[None]:
         try:
             yield
         except Exception:
@@ -170,7 +172,7 @@ class Dispatcher(Stage):
             self.tally.spent(current_time() - start)
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Any]:
+    async def _lent(self) -> AsyncGenerator[Any]:
         if self.limiter is None:
             yield None
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,7 @@ _REMEDIES: dict[type[CacheError], str] = {
 
 
 @contextmanager
-def own_errors(path: Path) -> Iterator[None]:
+def own_errors(path: Path) -> Generator[None]:
     """Raise the library's error for whatever SQLite or the system raises inside."""
     try:
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -11,13 +11,13 @@ _request_id: ContextVar[str | None] = ContextVar("cachesaver_request_id", defaul
 
 
 @contextmanager
-def namespace(name: str) -> Iterator[None]:
+def namespace(name: str) -> Generator[None]:
     """Ask every request inside this block in namespace *name*; nested blocks join with "/"."""
     yield from _labelled(_namespace, "namespace", name)
 
 
 @contextmanager
-def request_id(name: str) -> Iterator[None]:
+def request_id(name: str) -> Generator[None]:
     """Give every request inside this block the id *name*; nested blocks join with "/"."""
     yield from _labelled(_request_id, "request_id", name)
 
@@ -44,7 +44,7 @@ def check_label(what: str, name: object) -> None:
         raise ValueError(f"{what} cannot be written as UTF-8: {error}") from None
 
 
-def _labelled(label: ContextVar[str | None], what: str, name: str) -> Iterator[None]:
+def _labelled(label: ContextVar[str | None], what: str, name: str) -> Generator[None]:
     check_label(what, name)
     outer = label.get()
     token = label.set(name if outer is None else f"{outer}/{name}")

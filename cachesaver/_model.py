@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -65,12 +65,12 @@ class ModelCall:
     async def many(self, prompts: list[Any]) -> list[Any]:
         """One answer, or one Exception, for each prompt."""
         answers = await self._call(prompts)
-        if not isinstance(answers, (list, tuple)) or len(cast("Sequence[Any]", answers)) != len(prompts):
-            got = f"{len(cast('Sequence[Any]', answers))}" if isinstance(answers, (list, tuple)) else type(answers).__name__
-            raise ModelError(
-                f"batch_request got {len(prompts)} prompts and must return a list of as many answers, not {got}", answers
-            )
-        return list(cast("Sequence[Any]", answers))
+        if not isinstance(answers, (list, tuple)):
+            raise ModelError(f"batch_request must return a list of answers, not {type(answers).__name__}", answers)
+        listed = list(cast("Sequence[Any]", answers))
+        if len(listed) != len(prompts):
+            raise ModelError(f"batch_request got {len(prompts)} prompts and returned {len(listed)} answers", listed)
+        return listed
 
     async def _call(self, prompt: Any, **passed: Any) -> Any:
         if self._waits:
@@ -80,7 +80,7 @@ class ModelCall:
         answer = await to_thread.run_sync(
             partial(self._function, prompt, **passed), abandon_on_cancel=True, limiter=self._threads
         )
-        return await cast("Awaitable[Any]", answer) if inspect.isawaitable(answer) else answer
+        return await answer if inspect.isawaitable(answer) else answer
 
 
 def accepted(function: Callable[..., Any]) -> frozenset[str]:
@@ -97,5 +97,5 @@ def scope_of(model: Any) -> str:
     scope = getattr(model, "cache_scope", None)
     if isinstance(scope, str):
         return scope
-    named = model if hasattr(model, "__qualname__") else type(model)
+    named: Any = model if hasattr(model, "__qualname__") else type(cast("object", model))
     return f"{named.__module__}.{named.__qualname__}"

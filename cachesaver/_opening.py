@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -45,25 +46,25 @@ def open_store(path: Path) -> Store:
 
 
 def _opened(path: Path, lock: FileLock) -> Store:
-    with lock.exclusive():
+    with lock.exclusive() if lock.writable else lock.shared():
         if not path.exists() or path.stat().st_size == 0:
             _create(path)
         _refuse_super_journal(path)
-        writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        writable = lock.writable and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         connection = _connected(path, "rw" if writable else "ro")
         try:
             check_schema(connection, path)
+            return Store(path, connection, lock, writable=writable)
         except BaseException:
             connection.close()
             raise
-        return Store(path, connection, lock, writable=writable)
 
 
 def _check_sqlite() -> None:
     if sqlite3.sqlite_version_info < (3, 37):
         raise CacheUnavailable(
-            f"this Python has SQLite {sqlite3.sqlite_version}, a cache needs 3.37 or later;"
-            " nothing was touched. Use a newer Python."
+            f"this Python has SQLite {sqlite3.sqlite_version}, and a cache needs 3.37 or later; nothing was"
+            " touched. Use a newer Python."
         )
 
 
@@ -74,7 +75,8 @@ def _refuse_strangers(path: Path) -> None:
     if not path.is_file():
         raise CacheCorrupt(f"{path} is not a file; it was not touched. Choose another path.")
     if path.stat().st_size == 0:
-        return _refuse_emptied(path)
+        _refuse_emptied(path)
+        return
     # Immutable: no journal is played back, and no lock taken. And never open()
     # it: closing a file that this process has open drops SQLite's locks on it.
     uri = f"{path.as_uri()}?mode=ro&immutable=1"
@@ -86,27 +88,36 @@ def _refuse_emptied(path: Path) -> None:
     for sidecar in (_beside(path, "-journal"), _beside(path, "-wal")):
         if sidecar.exists() and sidecar.stat().st_size:
             raise CacheCorrupt(
-                f"{path} is empty but {sidecar.name} is not: something emptied the cache, and"
-                " it was not touched. Restore a copy of it, or choose another path."
+                f"{path} is empty but {sidecar.name} is not: something emptied the cache, and it was not"
+                " touched. Restore a copy of it, or choose another path."
             )
 
 
 def _refuse_super_journal(path: Path) -> None:
-    """Refuse a journal that would make SQLite delete a file it names; we never write one."""
+    """Refuse a journal that makes SQLite delete a file that it names; we never write one."""
     journal = _beside(path, "-journal")
-    if journal.exists() and journal.read_bytes()[-8:] == _SUPER_JOURNAL:
+    if os.path.lexists(journal) and (journal.is_symlink() or _end(journal) == _SUPER_JOURNAL):
         raise CacheCorrupt(
-            f"{journal} was not written by cachesaver and could delete other files; nothing was"
-            " touched. Remove it if you do not trust where this cache comes from."
+            f"{journal} was not written by cachesaver and could destroy other files; nothing was touched."
+            " Remove it, if you trust where this cache comes from."
         )
 
 
+def _end(journal: Path) -> bytes:
+    with journal.open("rb") as file:
+        file.seek(max(0, journal.stat().st_size - len(_SUPER_JOURNAL)))
+        return file.read()
+
+
 def _connected(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_SECONDS
-    )
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
+    uri = f"{path.as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -118,20 +129,22 @@ def _create(path: Path) -> None:
         with closing(_connected(draft, "rw")) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
             write_schema(connection)
-        _publish(draft, path)
+        if path.exists():  # and empty, or we were not here
+            path.unlink()
+        os.link(draft, path)  # unlike a rename, this never takes another file's place
+        _sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _publish(draft: Path, path: Path) -> None:
-    if path.exists():  # and empty, or we should not be here
-        path.unlink()
-    os.link(draft, path)  # unlike a rename, this never overwrites a file
-    folder = os.open(path.parent, os.O_RDONLY)
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _beside(path: Path, suffix: str) -> Path:

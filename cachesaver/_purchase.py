@@ -8,7 +8,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from ._claim import Claim
 from ._ledger import Shelf
-from ._ticket import Ticket
+from ._ticket import Draw, Ticket
 
 # Purchases of one Cacher are draws of one namespace at a Cacher below, one per
 # position: so no position here ever holds the sample of another one.
@@ -21,7 +21,11 @@ class Purchase(Ticket):
     __slots__ = ("_returns", "buyers", "positions", "shelf")
 
     def __init__(
-        self, buyers: Sequence[Claim], shelf: Shelf, positions: list[int], returns: MemoryObjectSendStream[Purchase | Claim]
+        self,
+        buyers: Sequence[Claim],
+        shelf: Shelf,
+        positions: list[int],
+        returns: MemoryObjectSendStream[Purchase | Claim],
     ) -> None:
         first = buyers[0].ticket
         super().__init__(first.prompt, len(positions), first.namespace, first.request_id)
@@ -37,3 +41,11 @@ class Purchase(Ticket):
     def settled(self) -> None:
         # The stream has no limit of its own: it holds no more than what callers wait for.
         self._returns.send_nowait(self)
+
+    def sold(self) -> list[tuple[int, Draw]]:
+        """The positions that were bought, with what came for them."""
+        return list(zip(self.positions, self.draws, strict=False))
+
+    def unsold(self) -> list[int]:
+        """The positions for which nothing came."""
+        return self.positions[len(self.draws) :]

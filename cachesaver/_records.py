@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cachesaver._errors import CacheCorrupt
+    from ._errors import CacheCorrupt
 
 
 @dataclass(frozen=True, slots=True)

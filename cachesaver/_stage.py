@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -191,7 +191,7 @@ class Stage(AsyncContextManagerMixin, ABC):
                 yield self
 
     @asynccontextmanager
-    async def _life(self) -> AsyncIterator[None]:
+    async def _life(self) -> AsyncGenerator[None]:
         self.tally = Tally()
         error: BaseException | None = None
         try:

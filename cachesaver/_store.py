@@ -1,44 +1,30 @@
-"""The samples and assignments in one SQLite file. Synchronous, and for one thread."""
+"""One cache file, open: its transactions. Synchronous, and for one thread."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
-from . import _statements as sql
+from . import _reads as reads
+from . import _writes as writes
 from ._errors import CacheCorrupt, CacheError, CacheMoved, CacheUnavailable
 from ._faults import own_errors
 from ._lock import FileLock
-from ._records import Answer, Bought, Drawn, KnownPrompt, Loaded, Placed, Query, Record, Stock
-from ._rows import read_answer, write_row
-
-# What is wrong with one row alone, and leaves the transaction as it was.
-_ROW_ERRORS = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    OverflowError,
-    UnicodeEncodeError,
-)
+from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record
 
 
 class Store:
-    """One connection to one cache file. Every method is one transaction under the file lock."""
+    """A connection to a cache file. Every method is one transaction under the file's lock."""
 
-    def __init__(
-        self, path: Path, connection: sqlite3.Connection, lock: FileLock, *, writable: bool
-    ) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: FileLock, *, writable: bool) -> None:
         # Text comes as bytes: what is no UTF-8 must fail as one damaged sample,
         # not as the whole query.
         connection.text_factory = bytes
         self._path = path
         self._connection = connection
-        self._execute = connection.execute
         self._lock = lock
         self._writable = writable
         self._place = _place(path)
@@ -52,30 +38,25 @@ class Store:
 
     def load(self, query: Query) -> Loaded:
         """What the file knows of all that *query* asks."""
-        with self._reading():
+        with self._reading() as connection:
             return Loaded(
-                {key: self._stock(key) for key in query.keys},
-                {draw: self._draws(*draw) for draw in query.draws},
-                dict(self._labels(query.labels)),
+                {key: reads.stock(connection, key) for key in query.keys},
+                {draw: reads.draws(connection, *draw) for draw in query.draws},
+                reads.lowest(connection, query.labels),
             )
 
-    def read(
-        self, places: Iterable[tuple[bytes, int]]
-    ) -> dict[tuple[bytes, int], Answer | CacheCorrupt]:
+    def read(self, places: Iterable[tuple[bytes, int]]) -> dict[tuple[bytes, int], Answer | CacheCorrupt]:
         """The answers at these (key, position); those not stored are left out."""
-        with self._reading():
-            found = {place: self._answer(*place) for place in places}
+        with self._reading() as connection:
+            found = {place: reads.answer(connection, *place) for place in places}
         return {place: answer for place, answer in found.items() if answer is not None}
 
     def known_prompts(self, limit: int) -> list[KnownPrompt]:
         """The prompts of this file, newest first, at most *limit*."""
-        with self._reading():
-            rows = self._execute(sql.KNOWN_PROMPTS, (limit,)).fetchall()
-            return [KnownPrompt(scope.decode(), text.decode(), n) for scope, text, n in rows]
+        with self._reading() as connection:
+            return reads.known_prompts(connection, limit)
 
-    def commit(
-        self, bought: Sequence[Bought], records: Sequence[Record]
-    ) -> list[Placed | CacheError]:
+    def commit(self, bought: Sequence[Bought], records: Sequence[Record]) -> list[Placed | CacheError]:
         """Keep answers and assignments; once this returned they survive a power loss.
 
         An answer that cannot be stored is a `CacheError` in its place of the
@@ -84,152 +65,86 @@ class Store:
         """
         placed: list[Placed | CacheError] = []
         try:
-            with self._writing() as now:
-                placed.extend(self._kept(one, now) for one in bought)
-                strays = self._record(records, now)
+            with self._writing() as (connection, now):
+                for one in bought:
+                    placed.append(self._kept(one) or writes.keep(connection, one, now))
+                strays = writes.record(connection, records, now)
+            _refuse_strays(strays, bought, placed)
         except BaseException:
             self._doubt(bought, placed)
             raise
-        _refuse_strays(strays, bought, placed)
+        self._trust(bought)
         return placed
-
-    def _stock(self, key: bytes) -> Stock:
-        rows = self._execute(sql.FIRST_SAMPLES, (key,)).fetchall()
-        answers = {row[0]: read_answer(key, row) for row in rows}
-        positions = tuple(answers)
-        if len(rows) == sql.ANSWERS_LOADED:
-            later = self._execute(sql.LATER_POSITIONS, (key, positions[-1]))
-            positions += tuple(position for (position,) in later)
-        return Stock(positions, answers)
-
-    def _draws(self, namespace: str, key: bytes) -> tuple[Drawn, ...]:
-        rows = self._execute(sql.DRAWS, (key, namespace))
-        return tuple(Drawn(name and name.decode(), n, position) for name, n, position in rows)
-
-    def _labels(
-        self, labels: Iterable[tuple[bytes, str, int]]
-    ) -> Iterator[tuple[tuple[bytes, str, int], int]]:
-        for label in labels:
-            (position,) = self._execute(sql.LOWEST_OF_LABEL, label).fetchone()
-            if position is not None:
-                yield label, position
-
-    def _answer(self, key: bytes, position: int) -> Answer | CacheCorrupt | None:
-        row = self._execute(sql.ONE_SAMPLE, (key, position)).fetchone()
-        return row and read_answer(key, row)
-
-    def _kept(self, one: Bought, now: str) -> Placed | CacheError:
-        self._execute("SAVEPOINT one")
-        try:
-            placed = self._already_kept(one) or self._keep(one, now)
-        except _ROW_ERRORS as error:
-            self._execute("ROLLBACK TO one")
-            placed = CacheError(
-                f"an answer could not be stored in {self._path}: {error}. The others were kept."
-            )
-        self._execute("RELEASE one")
-        return placed
-
-    def _keep(self, one: Bought, now: str) -> Placed | CacheCorrupt:
-        prompt = self._prompt_id(one, now)
-        if self._insert(prompt, one, one.position, now):
-            return Placed(one.position, None)
-        stored = self._answer(one.key, one.position)
-        (end,) = self._execute(sql.NEXT_POSITION, (prompt,)).fetchone()
-        self._insert(prompt, one, end, now)
-        return stored if isinstance(stored, CacheCorrupt) else Placed(end, stored)
-
-    def _insert(self, prompt: int, one: Bought, position: int, now: str) -> bool:
-        row = write_row(one.key, position, one.answer, now)
-        return self._execute(sql.ADD_SAMPLE, (prompt, *row)).rowcount == 1
-
-    def _prompt_id(self, one: Bought, now: str) -> int:
-        found = self._execute(sql.FIND_PROMPT, (one.key,)).fetchone()
-        if found:
-            return found[0]
-        added = self._execute(sql.ADD_PROMPT, (one.key, one.scope, one.prompt, now)).lastrowid
-        assert added is not None
-        return added
-
-    def _record(self, records: Sequence[Record], now: str) -> list[Record]:
-        """Write the assignments; those that name no stored sample come back."""
-        for namespace in {record.namespace for record in records}:
-            self._execute(sql.ADD_NAMESPACE, (namespace,))
-        return [record for record in records if not self._recorded(record, now)]
-
-    def _recorded(self, one: Record, now: str) -> bool:
-        row = (one.namespace, one.key, one.request_id, one.ordinal, one.position, now)
-        try:
-            self._execute(sql.ADD_ASSIGNMENT, row)
-        except sqlite3.IntegrityError:
-            return False
-        return True
 
     def _doubt(self, bought: Sequence[Bought], placed: Sequence[Placed | CacheError]) -> None:
-        """Remember what a failed commit placed: it may stand in the file all the same."""
+        """Remember what a failed commit has placed: it may stand in the file all the same."""
         for one, place in zip(bought, placed, strict=False):
             if isinstance(place, Placed):
                 self._doubtful[one] = place
 
-    def _already_kept(self, one: Bought) -> Placed | None:
-        """Where a commit that failed has kept *one* after all."""
-        if not self._doubtful:
-            return None
-        placed = self._doubtful.pop(one, None)
-        if placed and self._answer(one.key, placed.position) == one.answer:
+    def _kept(self, one: Bought) -> Placed | None:
+        """Where a commit that failed has kept *one* after all, so that a retry does not double it."""
+        placed = self._doubtful.get(one) if self._doubtful else None
+        if placed and reads.answer(self._connection, one.key, placed.position) == one.answer:
             return placed
         return None
 
-    @contextmanager
-    def _reading(self) -> Generator[None]:
-        with own_errors(self._path), self._lock.shared(), self._transaction("BEGIN"):
-            yield
+    def _trust(self, bought: Sequence[Bought]) -> None:
+        if self._doubtful:
+            for one in bought:
+                self._doubtful.pop(one, None)
 
     @contextmanager
-    def _writing(self) -> Generator[str]:
+    def _reading(self) -> Generator[sqlite3.Connection]:
+        with own_errors(self._path), self._lock.shared(), self._transaction("BEGIN"):
+            yield self._connection
+
+    @contextmanager
+    def _writing(self) -> Generator[tuple[sqlite3.Connection, str]]:
         if not self._writable:
             raise CacheUnavailable(
-                f"the cache {self._path} is read-only here, so nothing was stored in it. Make"
-                " the file and its folder writable, and open it again."
+                f"the cache {self._path} is read-only here, so nothing was stored in it. Make the file,"
+                " its folder and its lock file writable, and open it again."
             )
         with own_errors(self._path), self._lock.exclusive():
             with self._transaction("BEGIN IMMEDIATE"):
-                yield datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+                yield self._connection, datetime.now(UTC).isoformat(timespec="milliseconds")
             self._check_place()
 
     @contextmanager
     def _transaction(self, begin: str) -> Generator[None]:
         try:
-            self._execute(begin)
+            self._connection.execute(begin)
             yield
-            self._execute("COMMIT")
+            self._connection.execute("COMMIT")
         finally:
             if self._connection.in_transaction:
-                self._execute("ROLLBACK")
+                self._connection.execute("ROLLBACK")
 
     def _check_place(self) -> None:
-        # SQLite goes on writing into a file that has lost its name.
-        if not self._path.exists() or _place(self._path) != self._place:
+        # A file that lost its name takes commits as before, and nobody finds them.
+        if _place(self._path) != self._place:
             raise CacheMoved(
-                f"the cache {self._path} was moved, replaced or deleted while it was open; what"
-                " was just stored went with it. Put the file back, or open the cache anew."
+                f"the cache {self._path} was moved, replaced or deleted while it was open; what was"
+                " just stored went with it. Put the file back, or open the cache anew."
             )
 
 
-def _place(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
+def _place(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
     return status.st_dev, status.st_ino
 
 
-def _refuse_strays(
-    strays: Sequence[Record], bought: Sequence[Bought], placed: Sequence[Placed | CacheError]
-) -> None:
-    """Raise for assignments to samples that nobody stored, except those that just failed."""
+def _refuse_strays(strays: Sequence[Record], bought: Sequence[Bought], placed: Sequence[Placed | CacheError]) -> None:
+    """Raise for assignments to samples that nobody stored, but for those of answers that just failed."""
     pairs = zip(bought, placed, strict=True)
     failed = {(one.key, one.position) for one, place in pairs if isinstance(place, CacheError)}
     wrong = [stray for stray in strays if (stray.key, stray.position) not in failed]
     if wrong:
         raise CacheError(
-            f"{len(wrong)} assignments name samples that are not stored, the first {wrong[0]};"
-            " all the rest was kept. This is a bug in cachesaver: please report it."
+            f"{len(wrong)} assignments name samples that are not stored, the first {wrong[0]}; all the rest"
+            " was kept. This is a bug in cachesaver: please report it."
         )

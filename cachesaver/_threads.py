@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from anyio import Event
@@ -32,9 +33,7 @@ def _waker() -> Callable[[Callable[[], None]], None]:
     soon = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
 
     def wake(callback: Callable[[], None]) -> None:
-        try:
+        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
             soon(callback)
-        except RuntimeError:  # the loop has ended: nobody waits any more
-            pass
 
     return wake

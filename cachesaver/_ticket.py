@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -47,7 +47,19 @@ class Claim(Protocol):
 class Ticket:
     """What is asked for whom, until its samples or its error are there."""
 
-    __slots__ = ("_arrived", "_left", "answered", "claim", "draws", "error", "n", "namespace", "owner", "prompt", "request_id")
+    __slots__ = (
+        "_arrived",
+        "_left",
+        "answered",
+        "claim",
+        "draws",
+        "error",
+        "n",
+        "namespace",
+        "owner",
+        "prompt",
+        "request_id",
+    )
 
     def __init__(self, prompt: Prompt, n: int, namespace: str, request_id: str | None) -> None:
         self.prompt = prompt
@@ -212,7 +224,7 @@ def own_error(error: Exception | None) -> Exception | None:
 
 
 @contextmanager
-def answering(*tickets: Ticket) -> Iterator[None]:
+def answering(*tickets: Ticket) -> Generator[None]:
     """Turn whatever goes wrong inside the block into the answer of *tickets*."""
     try:
         yield

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio import create_task_group
 
-from cachesaver import Cache, Cacher, CacheMiss, Request, Response, Stage, local, online
+from cachesaver import Cache, CacheMiss, Cacher, Request, Response, Stage, local, online
 from cachesaver.testing import CountingModel
 
 pytestmark = pytest.mark.anyio

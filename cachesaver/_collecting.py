@@ -1,0 +1,147 @@
+"""Collecting: stores what was bought and who gets it, then answers; hands failures on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ._claim import Claim, given
+from ._errors import CacheError, Closed
+from ._purchase import Purchase
+from ._records import Answer, Bought, Placed, Record
+from ._threads import completed
+from ._ticket import own_error
+
+if TYPE_CHECKING:
+    from ._desk import Desk
+
+
+class Collecting:
+    """The last of the Cacher's loops: one call of `settle` for each commit."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._unstored: list[Bought] = []  # bought and handed out, but their writing failed
+
+    async def settle(self, returns: list[Purchase | Claim]) -> None:
+        """Commit everything in *returns* together; then answer those who wait for it."""
+        purchases = [item for item in returns if isinstance(item, Purchase)]
+        claims = [item for item in returns if isinstance(item, Claim) and (item.wanted or item.ticket.answered)]
+        bought = [sale for purchase in purchases for sale in self._bought(purchase)]
+        records = [(claim, record) for claim in claims for record in claim.records()]
+        records += [pair for purchase in purchases for pair in _records(purchase)]
+        placed, written = await self._commit(bought, [record for _, record in records])
+        for claim, record in records if written else ():
+            claim.recorded(record)
+        filled = self._shelve(purchases, placed)
+        for purchase in purchases:
+            self._hand_on(purchase)
+        for claim in dict.fromkeys([*filled, *claims]):
+            if claim.wanted and not claim.missing:
+                if written:
+                    self._desk.deliver(claim)
+                else:  # the samples in hand still reach their callers
+                    claim.answer()
+
+    async def finish(self) -> None:
+        """Try once more to store what could not be stored."""
+        if self._unstored:
+            await self._commit([], [])
+
+    # What came
+
+    def _bought(self, purchase: Purchase) -> list[Bought]:
+        key, prompt, scope = purchase.shelf.key, purchase.prompt.asked, self._desk.scope
+        return [Bought(key, scope, prompt, position, draw.answer) for position, draw in purchase.sold()]
+
+    async def _commit(self, bought: list[Bought], records: list[Record]) -> tuple[list[Placed], bool]:
+        """Write to the cache: where *bought* was kept, and whether anything could be written.
+
+        What could not be stored stays in memory and is tried again with the next commit.
+        """
+        sales = [*self._unstored, *bought]
+        if not sales and not records:
+            return [], True
+        failure: CacheError | None = None
+        try:
+            placed = await completed(self._desk.cache.commit(sales, records))
+        except CacheError as error:
+            failure, placed = error, [error] * len(sales)
+        self._unstored = []
+        for sale, place in zip(sales, placed, strict=True):
+            if isinstance(place, CacheError):
+                self._unstored.append(sale)
+                self._desk.memory.pin((sale.key, sale.position), sale.answer)
+            else:
+                self._desk.memory.unpin((sale.key, sale.position))
+        self._warn(failure or next((place for place in placed if isinstance(place, CacheError)), None))
+        wanted = zip(sales, placed, strict=True)
+        kept = [Placed(sale.position, None) if isinstance(place, CacheError) else place for sale, place in wanted]
+        return kept[len(sales) - len(bought) :], failure is None
+
+    def _warn(self, error: CacheError | None) -> None:
+        if error is None:
+            return
+        lost = f"{len(self._unstored)} bought samples are not in the cache yet; they are tried again with the next"
+        state = lost if self._unstored else "only who got which sample could not be recorded"
+        warnings.warn(
+            f"the cache could not be written, callers got their answers all the same. {error} ({state})", stacklevel=2
+        )
+
+    def _shelve(self, purchases: list[Purchase], placed: Sequence[Placed]) -> list[Claim]:
+        """Give what was bought to those who wait for it; the claims that got something."""
+        filled: dict[Claim, None] = {}
+        places = iter(placed)
+        for purchase in purchases:
+            for position, draw in purchase.sold():
+                place = next(places)
+                answer = place.stored or draw.answer
+                if place.position != position:  # another process was first: ours is kept behind
+                    purchase.shelf.stocked([place.position])
+                    self._desk.memory.put((purchase.shelf.key, place.position), draw.answer)
+                self._desk.memory.put((purchase.shelf.key, position), answer)
+                for claim in purchase.shelf.on_order.pop(position):
+                    self._fill(purchase, claim, position, answer, draw.rank)
+                    filled[claim] = None
+        return list(filled)
+
+    def _fill(self, purchase: Purchase, claim: Claim, position: int, answer: Answer, rank: int) -> None:
+        own = claim in purchase.buyers
+        if not own:
+            self._desk.stage.tally.merged += 1
+            self._desk.stage.tally.save(answer)
+        duplicated = not own or (rank > 0 and claim is not purchase.buyers[0])
+        claim.fill(position, given(answer, position, duplicated=duplicated))
+
+    # What did not come
+
+    def _hand_on(self, purchase: Purchase) -> None:
+        """Fail those who ordered what did not come; others who wait for it take the purchase over (F5)."""
+        shelf, positions = purchase.shelf, purchase.unsold()
+        if not positions:
+            return
+        error = purchase.error or Closed("the purchase ended without an answer")
+        for claim in {claim: None for position in positions for claim in shelf.on_order[position]}:
+            if claim in purchase.buyers:
+                claim.fail(own_error(error) or error)
+        heirs: dict[Claim, list[int]] = {}
+        for position in positions:
+            if shelf.on_order[position]:
+                heirs.setdefault(shelf.on_order[position][0], []).append(position)
+            else:
+                del shelf.on_order[position]
+                shelf.free(position)
+        for claim, inherited in heirs.items():
+            self._desk.purchase([claim], inherited)
+
+
+def _records(purchase: Purchase) -> list[tuple[Claim, Record]]:
+    """Who will get what *purchase* brought."""
+    waiting: dict[Claim, list[int]] = {}
+    for position, _ in purchase.sold():
+        for claim in purchase.shelf.on_order[position]:
+            waiting.setdefault(claim, []).append(position)
+    return [
+        (claim, record) for claim, positions in waiting.items() if claim.wanted for record in claim.records(positions)
+    ]

@@ -1,0 +1,194 @@
+"""Intake: deals each ticket its positions, answers what is known, orders what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from anyio.abc import TaskGroup
+
+from ._claim import Claim, given
+from ._errors import CacheCorrupt, CacheError
+from ._ledger import Drawer, Shelf
+from ._miss import cache_miss
+from ._purchase import NAMESPACE, Purchase
+from ._records import Answer, Query
+from ._threads import completed
+from ._ticket import Ticket, answering, disown, own_error
+
+if TYPE_CHECKING:
+    from ._desk import Desk
+    from ._stage import Tickets
+
+
+class Intake:
+    """The first of the Cacher's loops: one call of `deal` for each list of tickets."""
+
+    def __init__(self, desk: Desk, tasks: TaskGroup) -> None:
+        self._desk = desk
+        self._tasks = tasks
+
+    async def deal(self, tickets: Tickets) -> None:
+        """Answer or order everything that *tickets* ask; one hop to the cache for all of them."""
+        groups = [parts for ticket in tickets if (parts := self._owe(ticket))]
+        keys = {part: group[0].prompt.key(self._desk.scope) for group in groups for part in group}
+        try:
+            await self._learn(keys)
+        except CacheError as error:
+            for part in keys:
+                part.fail(own_error(error) or error)
+            return
+        claims = [claim for group in groups for claim in self._claim(group, keys[group[0]])]
+        try:
+            await self._read(claims)
+        except CacheError as error:
+            for claim in unread(claims):
+                claim.fail(own_error(error) or error)
+        for claim in claims:
+            if claim.wanted and not claim.missing:
+                self._desk.deliver(claim)
+
+    def _owe(self, ticket: Ticket) -> list[Ticket]:
+        """The callers' own tickets in *ticket*, from here on ours to answer."""
+        disown(ticket)
+        stage = self._desk.stage
+        parts = [part for part in ticket.parts if part.wanted]
+        for part in parts:
+            part.owner = stage
+        stage.owed.update(parts)
+        return parts
+
+    # What the cache knows
+
+    async def _learn(self, keys: dict[Ticket, bytes]) -> None:
+        """Load what the ledger lacks of these prompts, in one go."""
+        desk = self._desk
+        stocks: set[bytes] = set()
+        draws: set[tuple[str, bytes]] = set()
+        labels: set[tuple[bytes, str, int]] = set()
+        for ticket, key in keys.items():
+            namespace, label, _ = identity(ticket)
+            shelf = desk.ledger.shelves.get(key)
+            drawer = desk.ledger.drawers.get((namespace, key))
+            if drawer is None:
+                draws.add((namespace, key))
+            if shelf is None or (not desk.offline and short(shelf, drawer, ticket.n)):
+                stocks.add(key)
+            if label is not None:
+                labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
+        if not (stocks or draws or labels):
+            return
+        loaded = await completed(desk.cache.load(Query(frozenset(stocks), frozenset(draws), frozenset(labels))))
+        desk.ledger.learn(loaded)
+        for key, stock in loaded.stocks.items():
+            for position, answer in stock.answers.items():
+                if isinstance(answer, Answer):
+                    desk.memory.put((key, position), answer)
+
+    async def _read(self, claims: list[Claim]) -> None:
+        """Fetch the stored samples that are not in memory."""
+        waiting = unread(claims)
+        if not waiting:
+            return
+        places = {(claim.shelf.key, position): None for claim in waiting for position in claim.unread()}
+        answers = await completed(self._desk.cache.read(list(places)))
+        for claim in waiting:
+            for position in claim.unread():
+                answer = answers[claim.shelf.key, position]
+                if isinstance(answer, CacheCorrupt):
+                    claim.fail(own_error(answer) or answer)
+                    break
+                self._desk.memory.put((claim.shelf.key, position), answer)
+                self._hit(claim, position, answer)
+
+    # Dealing, between two awaits
+
+    def _claim(self, group: Sequence[Ticket], key: bytes) -> list[Claim]:
+        """Put positions aside for equal tickets, and order together what is new."""
+        claims: list[Claim] = []
+        buyers: list[Claim] = []
+        new: list[int] = []
+        for ticket in group:
+            claim = self._open(ticket, key)
+            bought = self._place(claim)
+            if claim.short:  # offline
+                self._tasks.start_soon(self._miss, claim)
+                continue
+            self._line_up(claim)
+            claims.append(claim)
+            if bought:
+                buyers.append(claim)
+                new += bought
+        if buyers:
+            self._desk.purchase(buyers, new)
+        return claims
+
+    def _open(self, ticket: Ticket, key: bytes) -> Claim:
+        namespace, label, given_ordinals = identity(ticket)
+        drawer = self._desk.ledger.drawers[namespace, key]
+        ordinals = drawer.ordinals(label, ticket.n) if given_ordinals is None else given_ordinals
+        claim = ticket.claim = Claim(ticket, namespace, label, ordinals, self._desk.ledger.shelves[key], drawer)
+        return claim
+
+    def _place(self, claim: Claim) -> list[int]:
+        """Find a position for every ordinal; those that are new are put on order."""
+        new: list[int] = []
+        for ordinal in claim.ordinals:
+            draw = (claim.label, ordinal)
+            position = self._desk.ledger.place(claim.shelf, claim.drawer, draw)
+            if position is None:
+                if self._desk.offline:
+                    break
+                position = claim.shelf.order()
+                new.append(position)
+            claim.take(position)
+            if claim.label is not None:
+                self._desk.ledger.noted(claim.shelf, draw, position)
+        return new
+
+    def _line_up(self, claim: Claim) -> None:
+        """Wait for what is on order; take what is in memory."""
+        for position in claim.positions:
+            waiting = claim.shelf.on_order.get(position)
+            if waiting is not None:
+                waiting.append(claim)
+                continue
+            answer = self._desk.memory.get((claim.shelf.key, position))
+            if answer is not None:
+                self._hit(claim, position, answer)
+
+    def _hit(self, claim: Claim, position: int, answer: Answer) -> None:
+        tally = self._desk.stage.tally
+        tally.hits += 1
+        tally.save(answer)
+        claim.fill(position, given(answer, position, cached=True))
+
+    async def _miss(self, claim: Claim) -> None:
+        claim.release()
+        with answering(claim.ticket):
+            desk = self._desk
+            claim.ticket.fail(await cache_miss(desk.cache, claim.ticket.prompt, desk.scope, claim.shelf.known()))
+
+
+def identity(ticket: Ticket) -> tuple[str, str | None, Sequence[int] | None]:
+    """In which namespace and under which id *ticket* draws; and its ordinals, if they are given."""
+    if isinstance(ticket, Purchase):
+        return NAMESPACE, None, ticket.positions
+    return ticket.namespace, ticket.request_id, None
+
+
+def short(shelf: Shelf, drawer: Drawer | None, n: int) -> bool:
+    """Whether *n* more samples may have to be bought: another process may have stored some by now."""
+    return shelf.known() < n + (len(drawer.used) if drawer else 0)
+
+
+def new_ordinals(drawer: Drawer | None, label: str, n: int) -> Sequence[int]:
+    """The coming ordinals of *label* that this namespace has no record of."""
+    if drawer is None:
+        return range(n)
+    return [ordinal for ordinal in drawer.coming(label, n) if (label, ordinal) not in drawer.recorded]
+
+
+def unread(claims: list[Claim]) -> list[Claim]:
+    """The claims that lack a stored sample."""
+    return [claim for claim in claims if claim.missing and claim.wanted and claim.unread()]

@@ -1,0 +1,64 @@
+"""What a cache file knows. Each function runs inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from sqlite3 import Connection, DataError
+from typing import Any
+
+from . import _statements as sql
+from ._errors import CacheCorrupt
+from ._records import Answer, Drawn, KnownPrompt, Stock
+from ._rows import read_answer
+
+Label = tuple[bytes, str, int]
+
+
+def stock(connection: Connection, key: bytes) -> Stock:
+    """Every position of a prompt, and its first answers."""
+    rows = connection.execute(sql.FIRST_SAMPLES, (key,)).fetchall()
+    answers = {_whole(row[0]): read_answer(key, row) for row in rows}
+    positions = tuple(answers)
+    if len(rows) == sql.ANSWERS_LOADED:
+        later = connection.execute(sql.LATER_POSITIONS, (key, positions[-1]))
+        positions += tuple(_whole(position) for (position,) in later)
+    return Stock(positions, answers)
+
+
+def answer(connection: Connection, key: bytes, position: int) -> Answer | CacheCorrupt | None:
+    """The answer at one place, None if there is none."""
+    row = connection.execute(sql.ONE_SAMPLE, (key, position)).fetchone()
+    return row and read_answer(key, row)
+
+
+def draws(connection: Connection, namespace: str, key: bytes) -> tuple[Drawn, ...]:
+    """What *namespace* was given of a prompt."""
+    rows = connection.execute(sql.DRAWS, (key, namespace))
+    return tuple(
+        Drawn(None if name is None else _text(name), _whole(ordinal), _whole(position))
+        for name, ordinal, position in rows
+    )
+
+
+def lowest(connection: Connection, labels: Iterable[Label]) -> dict[Label, int]:
+    """The lowest position that any namespace recorded under each label, where one did."""
+    found = {label: connection.execute(sql.LOWEST_OF_LABEL, label).fetchone()[0] for label in labels}
+    return {label: _whole(position) for label, position in found.items() if position is not None}
+
+
+def known_prompts(connection: Connection, limit: int) -> list[KnownPrompt]:
+    """The newest prompts."""
+    rows = connection.execute(sql.KNOWN_PROMPTS, (limit,))
+    return [KnownPrompt(_text(scope), _text(prompt), samples) for scope, prompt, samples in rows]
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise DataError("a number in it is damaged")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not bytes:
+        raise DataError("a text in it is damaged")
+    return value.decode()

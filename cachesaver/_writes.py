@@ -1,0 +1,75 @@
+"""New rows of a cache file. Each function runs inside the caller's transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from sqlite3 import Connection
+
+from . import _statements as sql
+from ._errors import CacheCorrupt, CacheError
+from ._reads import answer
+from ._records import Bought, Placed, Record
+from ._rows import write_row
+
+# What is wrong with one row alone, and leaves the transaction as it was.
+_ROW_ERRORS = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OverflowError,
+    UnicodeEncodeError,
+)
+
+
+def keep(connection: Connection, one: Bought, now: str) -> Placed | CacheError:
+    """Store one answer, or say why it cannot be stored; its neighbours are not touched."""
+    connection.execute("SAVEPOINT one")
+    try:
+        placed = _placed(connection, one, now)
+    except _ROW_ERRORS as error:
+        connection.execute("ROLLBACK TO one")
+        placed = CacheError(f"this answer could not be stored: {error}. The others of its batch were kept.")
+    connection.execute("RELEASE one")
+    return placed
+
+
+def record(connection: Connection, records: Sequence[Record], now: str) -> list[Record]:
+    """Store assignments, each unless there is one; those that name no stored sample come back."""
+    for namespace in {one.namespace for one in records}:
+        connection.execute(sql.ADD_NAMESPACE, (namespace,))
+    return [one for one in records if not _recorded(connection, one, now)]
+
+
+def _placed(connection: Connection, one: Bought, now: str) -> Placed | CacheCorrupt:
+    """Keep *one* where it was wanted, or behind all others if that place is taken."""
+    prompt = _prompt_id(connection, one, now)
+    if _inserted(connection, prompt, one, one.position, now):
+        return Placed(one.position, None)
+    stored = answer(connection, one.key, one.position)
+    (end,) = connection.execute(sql.NEXT_POSITION, (prompt,)).fetchone()
+    _inserted(connection, prompt, one, end, now)
+    return stored if isinstance(stored, CacheCorrupt) else Placed(end, stored)
+
+
+def _inserted(connection: Connection, prompt: int, one: Bought, position: int, now: str) -> bool:
+    row = write_row(one.key, position, one.answer, now)
+    return connection.execute(sql.ADD_SAMPLE, (prompt, *row)).rowcount == 1
+
+
+def _prompt_id(connection: Connection, one: Bought, now: str) -> int:
+    found = connection.execute(sql.FIND_PROMPT, (one.key,)).fetchone()
+    if not found:
+        connection.execute(sql.ADD_PROMPT, (one.key, one.scope, one.prompt, now))
+        found = connection.execute(sql.FIND_PROMPT, (one.key,)).fetchone()
+    return found[0]
+
+
+def _recorded(connection: Connection, one: Record, now: str) -> bool:
+    row = (one.namespace, one.key, one.request_id, one.ordinal, one.position, now)
+    try:
+        connection.execute(sql.ADD_ASSIGNMENT, row)
+    except sqlite3.IntegrityError:
+        return False
+    return True
