@@ -7,7 +7,7 @@ from typing import Any
 
 from anyio import EndOfStream, WouldBlock, move_on_after
 
-from ._stage import Inbox, Stage, Tickets
+from ._stage import Inbox, Stage, Tickets, as_stage
 from ._ticket import Share
 
 
@@ -25,7 +25,7 @@ class Batcher(Stage):
             raise ValueError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
         if not timeout >= 0 or math.isnan(timeout):
             raise ValueError(f"timeout must be a number of seconds, 0 or more, not {timeout!r}")
-        super().__init__(model)
+        super().__init__(as_stage(model))
         self.batch_size = batch_size
         self.timeout = timeout
 

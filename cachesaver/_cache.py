@@ -30,6 +30,8 @@ class Cache:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not os.fspath(path):
+            raise ValueError("a cache needs a path, and this one is empty")
         given = Path(path).expanduser().absolute()
         self._path = given if given.suffix == ".db" else given / "cache.db"
         self._owner: _Owner | None = None

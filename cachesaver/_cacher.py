@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from ._cache import Cache
 from ._desk import Desk
-from ._stage import Inbox, Stage
+from ._stage import Inbox, Stage, as_stage
 
 Mode = Literal["reuse", "offline", "refresh", "bypass"]
 
@@ -25,7 +25,7 @@ class Cacher(Stage):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}; not {mode!r}")
         if not isinstance(cache, Cache):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"cache must be a cachesaver.Cache, not {type(cache).__name__}")
-        super().__init__(model)
+        super().__init__(as_stage(model))
         assert self.below is not None
         self.cache = cache
         self.mode: Mode = mode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._stage import Inbox, Stage
+from ._stage import Inbox, Stage, as_stage
 from ._ticket import Merged, Ticket
 
 
@@ -16,7 +16,7 @@ class Deduplicator(Stage):
     """
 
     def __init__(self, model: Any) -> None:
-        super().__init__(model)
+        super().__init__(as_stage(model))
 
     async def run(self, inbox: Inbox) -> None:
         assert self.below is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, cast
 
 from anyio import CapacityLimiter, to_thread
@@ -77,8 +76,9 @@ class ModelCall:
             return await self._function(prompt, **passed)
         if self._threads is None:
             self._threads = CapacityLimiter(THREADS)  # anyio's own is shared, and small enough to deadlock on
-        answer = await to_thread.run_sync(
-            partial(self._function, prompt, **passed), abandon_on_cancel=True, limiter=self._threads
+        # In a list, because trio refuses threads that return coroutines.
+        (answer,) = await to_thread.run_sync(
+            lambda: [self._function(prompt, **passed)], abandon_on_cancel=True, limiter=self._threads
         )
         return await answer if inspect.isawaitable(answer) else answer
 

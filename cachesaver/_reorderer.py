@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ._stage import Inbox, Stage
+from ._stage import Inbox, Stage, as_stage
 from ._ticket import Ticket
 
 
@@ -16,7 +16,7 @@ class Reorderer(Stage):
     """
 
     def __init__(self, model: Any) -> None:
-        super().__init__(model)
+        super().__init__(as_stage(model))
 
     async def run(self, inbox: Inbox) -> None:
         assert self.below is not None

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from anyio import create_task_group
 
-from cachesaver import Cache, CacheMiss, Cacher, Request, Response, Stage, local, online
+from cachesaver import Cache, CacheMiss, Cacher, Request, Response, local, online
 from cachesaver.testing import CountingModel
+
+from ._asking import gather
 
 pytestmark = pytest.mark.anyio
 
 STACKS = [online, local, Cacher]
 
 
-async def gather(api: Stage, requests: list[Request]) -> list[Response | Exception]:
-    """All responses, or errors, of requests made at once by tasks of their own."""
-    results: dict[int, Response | Exception] = {}
-
-    async def ask(index: int, request: Request) -> None:
-        try:
-            results[index] = await api.request(request.prompt, request.n, request.namespace, request.request_id)
-        except Exception as error:
-            results[index] = error
-
-    async with create_task_group() as tasks:
-        for index, request in enumerate(requests):
-            tasks.start_soon(ask, index, request)
-    return [results[index] for index in range(len(requests))]
 
 
 @pytest.mark.parametrize("stack", STACKS)
