@@ -55,15 +55,8 @@ def encode(value: Any, what: str) -> str:
     except RecursionError:
         raise ValueError(f"{what} must not be nested so deeply, nor contain itself") from None
     except (TypeError, ValueError) as error:
-        raise (
-            type(error)(f"{what} must be JSON: {error}")
-            if type(error)
-            in (
-                TypeError,
-                ValueError,
-            )
-            else ValueError(f"{what} must be JSON: {error}")
-        ) from None
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{what} must be JSON: {error}") from None
     return text
 
 

@@ -66,8 +66,8 @@ class Store:
         placed: list[Placed | CacheError] = []
         try:
             with self._writing() as (connection, now):
-                for one in bought:
-                    placed.append(self._kept(one) or writes.keep(connection, one, now))
+                for one in bought:  # not extend(): what was placed before an error must be known to _doubt
+                    placed.append(self._kept(one) or writes.keep(connection, one, now))  # noqa: PERF401
                 strays = writes.record(connection, records, now)
             _refuse_strays(strays, bought, placed)
         except BaseException:

@@ -70,6 +70,6 @@ def _recorded(connection: Connection, one: Record, now: str) -> bool:
     row = (one.namespace, one.key, one.request_id, one.ordinal, one.position, now)
     try:
         connection.execute(sql.ADD_ASSIGNMENT, row)
-    except sqlite3.IntegrityError:
+    except _ROW_ERRORS:
         return False
     return True

@@ -15,8 +15,6 @@ pytestmark = pytest.mark.anyio
 STACKS = [online, local, Cacher]
 
 
-
-
 @pytest.mark.parametrize("stack", STACKS)
 async def test_a_namespace_never_gets_a_sample_twice(stack, cache: Cache) -> None:
     """S1: every repeat of a prompt in a namespace is a new sample."""
@@ -72,8 +70,10 @@ async def test_the_same_program_again_buys_nothing(cache: Cache) -> None:
 
     async def program(model: CountingModel) -> list[list[str]]:
         async with online(model, cache) as api:
-            return [(await api.request(p, n=n, namespace=ns)).data for p, n, ns in
-                    [("p", 2, "a"), ("q", 1, "a"), ("p", 3, "b"), ("p", 1, "a")]]
+            return [
+                (await api.request(p, n=n, namespace=ns)).data
+                for p, n, ns in [("p", 2, "a"), ("q", 1, "a"), ("p", 3, "b"), ("p", 1, "a")]
+            ]
 
     first = await program(CountingModel())
     replay = CountingModel()

@@ -1,8 +1,8 @@
 """For the tests of programs that use cachesaver: a counting model, and clocks that jump.
 
-    @pytest.fixture(params=["asyncio", "trio"])
-    def anyio_backend(request):
-        return jumping(request.param)
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return jumping(request.param)
 """
 
 from ._clocks import jumping as jumping
