@@ -31,10 +31,12 @@ from ._limiter import RoundRobinLimiter as RoundRobinLimiter
 from ._limiter import UnlimitedLimiter as UnlimitedLimiter
 from ._presets import local as local
 from ._presets import online as online
+from ._rate import LeakyBucket as LeakyBucket
 from ._records import Usage as Usage
 from ._reorderer import Reorderer as Reorderer
 from ._request import Request as Request
 from ._request import Response as Response
 from ._request import Sample as Sample
+from ._resource import Resource as Resource
 from ._stage import Stage as Stage
 from ._stats import Stats as Stats

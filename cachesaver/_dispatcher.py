@@ -12,7 +12,9 @@ from ._errors import CacheSaverError, Closed, ModelError
 from ._model import ModelCall
 from ._prompt import encode
 from ._records import Answer
+from ._resource import Resource
 from ._stage import Inbox, Stage, Tickets
+from ._stats import tokens_paid
 from ._ticket import Draw, Ticket, own_error
 from ._usage import usage_of
 
@@ -114,16 +116,17 @@ class Dispatcher(Stage):
                 if len(answers) > n:
                     raise ModelError(f"the model was asked for {n} answers and returned {len(answers)}", answers)
                 self._take(answers, current_time() - start, bought)
+                charge(resource, bought[len(bought) - len(answers) :])
 
     async def _batch(self, tickets: Tickets) -> None:
         """One call for the whole list: n samples of a prompt are n prompts."""
         prompts = [ticket.prompt.fresh() for ticket in tickets for _ in range(ticket.n)]
         try:
-            async with self._lent():
+            async with self._lent() as resource:
                 start = current_time()
                 with self._counted(start):
-                    answers = await self._model.many(prompts)
-                    self._deal(tickets, answers, current_time() - start)
+                    answers = await self._model.many(prompts, resource=resource)
+                    self._deal(tickets, answers, current_time() - start, resource)
         except Exception as error:
             for ticket in tickets:
                 ticket.fail(own_error(error) or error)
@@ -132,7 +135,7 @@ class Dispatcher(Stage):
                 ticket.fail(Closed(STOPPED))
             raise
 
-    def _deal(self, tickets: Tickets, answers: list[Any], seconds: float) -> None:
+    def _deal(self, tickets: Tickets, answers: list[Any], seconds: float, resource: Any) -> None:
         start = 0
         for ticket in tickets:
             mine = answers[start : start + ticket.n]
@@ -147,6 +150,7 @@ class Dispatcher(Stage):
                     self._take([answer], seconds / len(answers), bought)
                 except Exception as failure:
                     error = error or failure
+            charge(resource, bought)
             ticket.answer(bought, error)
 
     def _take(self, answers: Sequence[Any], seconds: float, bought: list[Draw]) -> None:
@@ -178,3 +182,9 @@ class Dispatcher(Stage):
         else:
             async with self.limiter as resource:
                 yield resource
+
+
+def charge(resource: Any, bought: Sequence[Draw]) -> None:
+    """Tell *resource*, if it is one of ours, the tokens that *bought* has cost."""
+    if isinstance(resource, Resource):
+        resource.used(tokens=sum(tokens_paid(draw.answer, draw.rank) for draw in bought))

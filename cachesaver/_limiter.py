@@ -1,33 +1,15 @@
-"""Resources (API keys) lent in turn: never more at once on one than it can carry."""
+"""Limiters: resources (API keys) lent in turn, never more at once on one than it can carry."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
-from anyio import CapacityLimiter, get_current_task
+from anyio import CancelScope, CapacityLimiter, Event, Lock, current_time, get_current_task
 from anyio.lowlevel import RunVar
 
-
-class Resource:
-    """Something to be lent, an API key say, that carries *capacity* requests at once."""
-
-    def __init__(self, data: Any, capacity: int) -> None:
-        self.data = data
-        self.capacity = capacity
-        self.in_use = 0
-
-    def __repr__(self) -> str:
-        # Never shows the data: it is a key.
-        return f"<Resource {self.in_use} of {self.capacity} in use>"
-
-
-class _Loans:
-    """Who holds what, in one event loop."""
-
-    def __init__(self, capacity: int) -> None:
-        self.limiter = CapacityLimiter(capacity)
-        self.held: dict[int, list[tuple[object, Resource]]] = {}
+from ._rate import LeakyBucket
+from ._resource import Resource
 
 
 class RoundRobinLimiter:
@@ -38,55 +20,97 @@ class RoundRobinLimiter:
     """
 
     def __init__(self) -> None:
-        self._turn: deque[Resource] = deque()
-        self._loans: RunVar[_Loans] = RunVar("cachesaver_loans")
+        self._added: list[tuple[Any, int, LeakyBucket | None]] = []
+        self._lenders: RunVar[_Lender] = RunVar("cachesaver_lender")
 
-    def add_resource(self, data: Any, capacity: int = 1) -> Resource:
-        """Lend *data* as well, to at most *capacity* requests at once."""
+    def add_resource(self, data: Any, capacity: int = 1, rate: LeakyBucket | None = None) -> None:
+        """Lend *data* as well, to at most *capacity* requests at once, no faster than *rate*."""
         if type(capacity) is not int or capacity < 1:
             raise ValueError(f"capacity must be an integer of at least 1, not {capacity!r}")
-        resource = Resource(data, capacity)
-        self._turn.append(resource)
-        loans = self._loans.get(None)
-        if loans is not None:
-            loans.limiter.total_tokens += capacity
-        return resource
+        if rate is not None and not isinstance(rate, LeakyBucket):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"rate must be a LeakyBucket, not {type(rate).__name__}")
+        self._added.append((data, capacity, rate))
 
     async def __aenter__(self) -> Resource:
-        if not self._turn:
+        if not self._added:
             raise RuntimeError("this limiter has no resources: call add_resource(key) first")
-        loans = self._current()
-        loan = object()  # a token belongs to its borrower, and one task may borrow twice
-        await loans.limiter.acquire_on_behalf_of(loan)
-        resource = self._next()
-        resource.in_use += 1
-        loans.held.setdefault(get_current_task().id, []).append((loan, resource))
-        return resource
+        return await self._lender().lend()
 
     async def __aexit__(self, *exc_info: object) -> None:
-        loans = self._current()
-        task = get_current_task().id
-        loan, resource = loans.held[task].pop()
-        if not loans.held[task]:
-            del loans.held[task]
-        resource.in_use -= 1
-        loans.limiter.release_on_behalf_of(loan)
+        self._lender().take_back()
 
-    def _next(self) -> Resource:
-        """The next in turn that has room; the limiter has seen to it that one has."""
+    def _lender(self) -> _Lender:
+        """The one of this event loop, with all that was added by now."""
+        lender = self._lenders.get(None)
+        if lender is None:
+            lender = _Lender()
+            self._lenders.set(lender)
+        for data, capacity, rate in self._added[lender.known :]:
+            lender.add(Resource(data, capacity, rate))
+        return lender
+
+
+class _Lender:
+    """The resources in one event loop: the next in turn, and who holds what."""
+
+    def __init__(self) -> None:
+        self.known = 0
+        self._turn: deque[Resource] = deque()
+        self._room: CapacityLimiter | None = None
+        self._first = Lock()  # held by the one that waits for a rate or a rest, before all later ones
+        self._returned = Event()
+        self._held: dict[int, list[tuple[object, Resource]]] = {}
+
+    def add(self, resource: Resource) -> None:
+        self.known += 1
+        self._turn.append(resource)
+        if self._room is None:
+            self._room = CapacityLimiter(resource.capacity)
+        else:
+            self._room.total_tokens += resource.capacity
+
+    async def lend(self) -> Resource:
+        assert self._room is not None
+        loan = object()  # a token belongs to its borrower, and one task may borrow twice
+        await self._room.acquire_on_behalf_of(loan)
+        try:
+            resource = await self._next()
+        except BaseException:
+            self._room.release_on_behalf_of(loan)
+            raise
+        self._held.setdefault(get_current_task().id, []).append((loan, resource))
+        return resource
+
+    def take_back(self) -> None:
+        assert self._room is not None
+        task = get_current_task().id
+        loan, resource = self._held[task].pop()
+        if not self._held[task]:
+            del self._held[task]
+        resource.in_use -= 1
+        self._returned.set()
+        self._room.release_on_behalf_of(loan)
+
+    async def _next(self) -> Resource:
+        """Take the next in turn; there is room in one, but it may have to rest first."""
+        if not self._first.locked() and (resource := self._take()):
+            return resource
+        async with self._first:
+            while not (resource := self._take()):
+                self._returned = Event()
+                with CancelScope(deadline=min(each.ready_at for each in self._turn if each.has_room)):
+                    await self._returned.wait()
+        return resource
+
+    def _take(self) -> Resource | None:
+        now = current_time()
         for _ in range(len(self._turn)):
             resource = self._turn[0]
             self._turn.rotate(-1)
-            if resource.in_use < resource.capacity:
+            if resource.has_room and resource.ready_at <= now:
+                resource.lend()
                 return resource
-        raise AssertionError("more was lent than there is")
-
-    def _current(self) -> _Loans:
-        loans = self._loans.get(None)
-        if loans is None:
-            loans = _Loans(sum(resource.capacity for resource in self._turn))
-            self._loans.set(loans)
-        return loans
+        return None
 
 
 class UnlimitedLimiter:
@@ -96,7 +120,7 @@ class UnlimitedLimiter:
         self.data = data
 
     async def __aenter__(self) -> Resource:
-        return Resource(self.data, 1)
+        return Resource(self.data)
 
     async def __aexit__(self, *exc_info: object) -> None:
         pass

@@ -43,14 +43,9 @@ class ModelCall:
         """Whether one call can return several samples."""
         return "n" in self._takes
 
-    def takes(self, name: str) -> bool:
-        """Whether the model's signature has *name*."""
-        return name in self._takes
-
     async def one(self, prompt: Any, n: int, **labels: Any) -> list[Any]:
         """The answers of one call: up to *n* of them where the model takes n, else one."""
-        passed = {name: value for name, value in {"n": n, **labels}.items() if name in self._takes}
-        answer = await self._call(prompt, **passed)
+        answer = await self._call(prompt, n=n, **labels)
         if isinstance(answer, Response):
             return answer.data
         if not self.takes_n:
@@ -61,9 +56,9 @@ class ModelCall:
             )
         return list(cast("Sequence[Any]", answer))
 
-    async def many(self, prompts: list[Any]) -> list[Any]:
+    async def many(self, prompts: list[Any], resource: Any) -> list[Any]:
         """One answer, or one Exception, for each prompt."""
-        answers = await self._call(prompts)
+        answers = await self._call(prompts, resource=resource)
         if not isinstance(answers, (list, tuple)):
             raise ModelError(f"batch_request must return a list of answers, not {type(answers).__name__}", answers)
         listed = list(cast("Sequence[Any]", answers))
@@ -71,7 +66,8 @@ class ModelCall:
             raise ModelError(f"batch_request got {len(prompts)} prompts and returned {len(listed)} answers", listed)
         return listed
 
-    async def _call(self, prompt: Any, **passed: Any) -> Any:
+    async def _call(self, prompt: Any, **offered: Any) -> Any:
+        passed = {name: value for name, value in offered.items() if name in self._takes}
         if self._waits:
             return await self._function(prompt, **passed)
         if self._threads is None:

@@ -39,16 +39,22 @@ class Tally:
         self.seconds_spent += seconds
 
     def buy(self, answer: Answer, rank: int) -> None:
-        """A sample was bought, the one of index *rank* in its call: the prompt is paid once a call."""
+        """A sample was bought, the one of index *rank* in its call."""
         self.bought += 1
-        if answer.usage is not None:
-            self.tokens_spent += answer.usage.output_tokens + (0 if rank else answer.usage.input_tokens)
+        self.tokens_spent += tokens_paid(answer, rank)
 
     def save(self, answer: Answer) -> None:
         """A sample was given that needed no purchase of its own."""
         self.seconds_saved += answer.seconds
         if answer.usage is not None:
             self.tokens_saved += answer.usage.input_tokens + answer.usage.output_tokens
+
+
+def tokens_paid(answer: Answer, rank: int) -> int:
+    """The tokens bought with the sample of index *rank* in its call: the prompt is paid once a call."""
+    if answer.usage is None:
+        return 0
+    return answer.usage.output_tokens + (0 if rank else answer.usage.input_tokens)
 
 
 def total(tallies: list[Tally]) -> Stats:
