@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any
 
 from anyio import EndOfStream, WouldBlock, move_on_after
 
 from ._stage import Inbox, Stage, Tickets, as_stage
-from ._ticket import Share
+from ._ticket import Share, Ticket
 
 
 class Batcher(Stage):
-    """Passes tickets on in batches of up to *batch_size* samples.
+    """Passes tickets on in batches of up to *batch_size* requests.
 
     A batch leaves when it is full, when its oldest member has waited *timeout*
-    seconds, or at once where *timeout* is 0 and nothing else is queued. A request
-    for n samples counts n; over a model with `batch_request` a request that does
-    not fit is spread over batches, so that no batch is larger than *batch_size*.
+    seconds, or at once where *timeout* is 0 and nothing else is queued. Over a
+    model with `batch_request` its size counts prompts: a request for n samples is
+    n of them, spread over batches where it does not fit into one. Both settings
+    may be changed at any time.
     """
 
     def __init__(self, model: Any, batch_size: int = 64, timeout: float = 0.0) -> None:
@@ -31,57 +33,53 @@ class Batcher(Stage):
 
     async def run(self, inbox: Inbox) -> None:
         assert self.below is not None
-        waiting: Tickets = []
+        self._waiting: deque[Ticket] = deque()
+        self._weight = 0  # what waits, in the units of batch_size
+        self._by_prompt = self.below.takes_prompts
         draining = False
-        while waiting or not draining:
+        while self._waiting or not draining:
             if not draining:
-                draining = await self._fill(waiting, inbox)
-            batch, waiting = self._cut(waiting)
-            if batch:
-                await self.below.submit(batch)
+                draining = await self._fill(inbox)
+            if self._waiting:
+                await self.below.submit(self._cut())
 
-    async def _fill(self, waiting: Tickets, inbox: Inbox) -> bool:
+    async def _fill(self, inbox: Inbox) -> bool:
         """Take from *inbox* until a batch is due; True once nothing more will come."""
         try:
-            if not waiting:
-                waiting += await inbox.receive()
+            if not self._waiting:
+                self._take(await inbox.receive())
             if self.timeout == 0:
-                while size(waiting) < self.batch_size:
-                    waiting += inbox.receive_nowait()
+                while self._weight < self.batch_size:
+                    self._take(inbox.receive_nowait())
             else:
                 # The clock starts at the first member taken by this batch; with
                 # the time it was queued, a backlog would make batches of one.
                 with move_on_after(self.timeout):
-                    while size(waiting) < self.batch_size:
-                        waiting += await inbox.receive()
+                    while self._weight < self.batch_size:
+                        self._take(await inbox.receive())
         except WouldBlock:
             return False
         except EndOfStream:
             return True
         return False
 
-    def _cut(self, waiting: Tickets) -> tuple[Tickets, Tickets]:
-        """The next batch, and what is left for the one after it."""
-        if size(waiting) <= self.batch_size:
-            return waiting, []
+    def _take(self, tickets: Tickets) -> None:
+        self._waiting += tickets
+        self._weight += sum(map(self._weigh, tickets))
+
+    def _weigh(self, ticket: Ticket) -> int:
+        return ticket.n if self._by_prompt else 1
+
+    def _cut(self) -> Tickets:
+        """The next batch; what does not fit stays for the one after it."""
+        batch: Tickets = []
         room = self.batch_size
-        for index, ticket in enumerate(waiting):
-            if ticket.n > room:
-                return self._split(waiting, index, room)
-            room -= ticket.n
-        return waiting, []
-
-    def _split(self, waiting: Tickets, index: int, room: int) -> tuple[Tickets, Tickets]:
-        assert self.below is not None
-        if not self.below.takes_prompts:
-            index = max(index, 1)  # a request larger than a batch goes alone, whole
-            return waiting[:index], waiting[index:]
-        if room == 0:
-            return waiting[:index], waiting[index:]
-        rest = Share.all_of(waiting[index])
-        return [*waiting[:index], rest.cut(room)], [rest, *waiting[index + 1 :]]
-
-
-def size(tickets: Tickets) -> int:
-    """How many samples *tickets* ask for."""
-    return sum(ticket.n for ticket in tickets)
+        while self._waiting and self._weigh(self._waiting[0]) <= room:
+            batch.append(self._waiting.popleft())
+            room -= self._weigh(batch[-1])
+        if self._waiting and room:
+            rest = self._waiting[0] = Share.all_of(self._waiting[0])
+            batch.append(rest.cut(room))
+            room = 0
+        self._weight -= self.batch_size - room
+        return batch

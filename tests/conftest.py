@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cachesaver import Cache
+from cachesaver._demo._server import local_server
 from cachesaver.testing import jumping
 
 
@@ -21,3 +22,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 def cache(tmp_path: Path) -> Iterator[Cache]:
     with Cache(tmp_path / "cache") as cache:
         yield cache
+
+
+@pytest.fixture(scope="session")
+def language_model() -> Iterator[str]:
+    """The base URL of a real, small language model."""
+    with local_server() as base_url:
+        yield base_url

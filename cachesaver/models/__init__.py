@@ -1,0 +1,1 @@
+"""Models of providers and of libraries, one module each; every one is an extra of its own."""
