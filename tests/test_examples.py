@@ -1,0 +1,42 @@
+"""The examples, as a user runs them, on a real language model: twice, and the second time for nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name: str, folder: Path, base_url: str) -> list[str]:
+    environment = os.environ | {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": base_url, "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "bought", "free"),
+    [
+        ("quick_start.py", "2 requests to the API", "0 requests to the API"),
+        ("ablation.py", "18 samples asked, 12 bought", "18 samples asked, 0 bought"),
+        ("ablation_trio.py", "18 samples asked, 12 bought", "18 samples asked, 0 bought"),
+    ],
+)
+def test_run_twice(name: str, bought: str, free: str, tmp_path: Path, language_model: str) -> None:
+    """S2, S5: three configurations buy each draft once; the second run buys nothing and prints the same."""
+    first, second = (run(name, tmp_path, language_model) for _ in range(2))
+    assert first[-1] == bought
+    assert second[-1] == free
+    assert first[:-1] == second[:-1]
+
+
+def test_every_example_is_run() -> None:
+    marks = test_run_twice.pytestmark  # type: ignore[attr-defined]
+    assert {name for name, *_ in marks[0].args[1]} == {path.name for path in EXAMPLES.glob("*.py")}
