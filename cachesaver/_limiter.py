@@ -57,7 +57,9 @@ class _Lender:
         self.known = 0
         self._turn: deque[Resource] = deque()
         self._room: CapacityLimiter | None = None
-        self._first = Lock()  # held by the one that waits for a rate or a rest, before all later ones
+        # Only the head of the queue waits for room, a rate or a rest: of two that
+        # are woken at the same moment, trio may run the later one first.
+        self._queue = Lock()
         self._returned = Event()
         self._held: dict[int, list[tuple[object, Resource]]] = {}
 
@@ -72,12 +74,13 @@ class _Lender:
     async def lend(self) -> Resource:
         assert self._room is not None
         loan = object()  # a token belongs to its borrower, and one task may borrow twice
-        await self._room.acquire_on_behalf_of(loan)
-        try:
-            resource = await self._next()
-        except BaseException:
-            self._room.release_on_behalf_of(loan)
-            raise
+        async with self._queue:
+            await self._room.acquire_on_behalf_of(loan)
+            try:
+                resource = await self._next()
+            except BaseException:
+                self._room.release_on_behalf_of(loan)
+                raise
         self._held.setdefault(get_current_task().id, []).append((loan, resource))
         return resource
 
@@ -93,13 +96,10 @@ class _Lender:
 
     async def _next(self) -> Resource:
         """Take the next in turn; there is room in one, but it may have to rest first."""
-        if not self._first.locked() and (resource := self._take()):
-            return resource
-        async with self._first:
-            while not (resource := self._take()):
-                self._returned = Event()
-                with CancelScope(deadline=min(each.ready_at for each in self._turn if each.has_room)):
-                    await self._returned.wait()
+        while not (resource := self._take()):
+            self._returned = Event()
+            with CancelScope(deadline=min(each.ready_at for each in self._turn if each.has_room)):
+                await self._returned.wait()
         return resource
 
     def _take(self) -> Resource | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._labels import check_label, current_namespace, current_request_id
 from ._records import Usage
+
+if TYPE_CHECKING:
+    from ._ticket import Draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +88,19 @@ class Response:
 
     def __getitem__(self, index: int) -> Any:
         return self.samples[index].value
+
+
+def as_request(item: Any) -> Request:
+    """*item* if it is a Request, else a Request for it as a prompt."""
+    return item if isinstance(item, Request) else Request(item)
+
+
+def respond(request: Request, draws: Sequence[Draw]) -> Response:
+    """The caller's own copies of *draws*."""
+    return Response(
+        request,
+        tuple(
+            Sample(draw.value, draw.position, draw.cached, draw.duplicated, draw.answer.usage, draw.answer.seconds)
+            for draw in draws
+        ),
+    )

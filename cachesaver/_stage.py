@@ -1,9 +1,9 @@
-"""What all stages share: an inbox, a task group, a life, and the door `request(...)`."""
+"""What all stages share: an inbox, a task group, and a life; the door is in `_door`."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -21,22 +21,18 @@ from anyio import (
 )
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from ._door import Door
 from ._errors import Closed, StageCrashed
-from ._labels import current_namespace, current_request_id
-from ._prompt import Prompt
-from ._request import Request, Response, Sample
 from ._stats import Stats, Tally, total
-from ._streaming import Mapping, Source
-from ._ticket import Draw, Ticket
+from ._ticket import Ticket
 
 Tickets = list[Ticket]
-Listener = Callable[[Ticket], None]
 Inbox = MemoryObjectReceiveStream[Tickets]
 
 INBOX_SIZE = 64  #: lists of tickets that may wait in front of a stage
 
 
-class Stage(AsyncContextManagerMixin, ABC):
+class Stage(AsyncContextManagerMixin, Door):
     """One layer of a stack: a task group that reads lists of tickets and answers them.
 
     A stage of your own implements `run(inbox)` and passes on to `self.below`
@@ -46,9 +42,9 @@ class Stage(AsyncContextManagerMixin, ABC):
     grace = 5.0  #: seconds that a stopped stage may take to put things in order
 
     def __init__(self, below: Any = None) -> None:
+        super().__init__()
         self.below: Stage | None = None if below is None else as_stage(below)
         self.owed: set[Ticket] = set()  # tickets that this stage has yet to answer or pass on
-        self.tally = Tally()
         self._feed: MemoryObjectSendStream[Tickets] | None = None
         self._scope: CancelScope | None = None
 
@@ -56,82 +52,10 @@ class Stage(AsyncContextManagerMixin, ABC):
     async def run(self, inbox: Inbox) -> None:
         """Serve the lists of tickets in *inbox* until it ends."""
 
-    # The door
-
-    async def request(
-        self, prompt: Any, n: int = 1, namespace: str | None = None, request_id: str | None = None
-    ) -> Response:
-        """Ask for *n* samples of *prompt*; labels default to those of the context.
-
-        Raises the model's own error, `Closed` outside the block, and TypeError or
-        ValueError for bad input, before anything is sent.
-        """
-        request = Request(
-            prompt,
-            n,
-            current_namespace() if namespace is None else namespace,
-            current_request_id() if request_id is None else request_id,
-        )
-        ticket = self.ticket(request)
-        try:
-            await self.submit([ticket])
-            draws = await ticket.result()
-        except BaseException:
-            ticket.leave()
-            raise
-        return respond(request, draws)
-
-    async def batch_request(self, requests: Iterable[Request]) -> list[Response]:
-        """Ask all *requests* at once; answers in their order.
-
-        When one fails, the error of the first that did is raised after all have
-        ended; what the others bought is in the cache, and theirs again when asked.
-        """
-        asked = [as_request(request) for request in requests]
-        tickets = [self.ticket(request) for request in asked]
-        try:
-            await self.submit(tickets)
-            for ticket in tickets:
-                await ticket.settlement()
-            return [respond(request, await ticket.result()) for request, ticket in zip(asked, tickets, strict=True)]
-        except BaseException:
-            for ticket in tickets:
-                ticket.leave()
-            raise
-
-    def map(self, source: Source, *, window: int = 256, ordered: bool = True) -> Mapping:
-        """Ask everything in *source*, at most *window* at a time; an async context manager of responses.
-
-        *source* is an iterable, an async iterable or a receive stream, of prompts
-        or Requests. A request's id defaults to its number. In order of the source,
-        or, not *ordered*, as the answers come.
-        """
-        return Mapping(self, source, window=window, ordered=ordered)
-
-    async def process(
-        self,
-        requests: MemoryObjectReceiveStream[Any],
-        responses: MemoryObjectSendStream[Response],
-        *,
-        window: int = 256,
-        ordered: bool = True,
-    ) -> None:
-        """Pump from one stream of prompts or Requests to one of responses; closes both at the end."""
-        async with requests, responses, self.map(requests, window=window, ordered=ordered) as answers:
-            async for answer in answers:
-                await responses.send(answer)
-
     @property
     def stats(self) -> Stats:
         """What this stage and those below did since they were entered."""
         return total([stage.tally for stage in self._stages()])
-
-    def ticket(self, request: Request, listener: Listener | None = None) -> Ticket:
-        """A new ticket at this door. Raises TypeError or ValueError for a prompt that is no JSON."""
-        ticket = Doored(request, self.tally, listener)
-        self.tally.requests += 1
-        self.tally.asked += request.n
-        return ticket
 
     # From stage to stage
 
@@ -255,42 +179,8 @@ class Stage(AsyncContextManagerMixin, ABC):
         return [self] if self.below is None else [self, *self.below._stages()]
 
 
-class Doored(Ticket):
-    """A ticket that a caller waits for; counts its failure at the door it came through."""
-
-    __slots__ = ("_listener", "_tally")
-
-    def __init__(self, request: Request, tally: Tally, listener: Listener | None) -> None:
-        super().__init__(Prompt(request.prompt), request.n, request.namespace, request.request_id)
-        self._tally = tally
-        self._listener = listener
-
-    def settled(self) -> None:
-        if self.error is not None and self.wanted:
-            self._tally.failed += 1
-        if self._listener is not None:
-            self._listener(self)
-        super().settled()
-
-
 def as_stage(model: Any) -> Stage:
     """*model* itself if it is a stage, else a Dispatcher over it. Raises TypeError if it is no model."""
     from ._dispatcher import Dispatcher
 
     return model if isinstance(model, Stage) else Dispatcher(model)
-
-
-def as_request(item: Any) -> Request:
-    """*item* if it is a Request, else a Request for it as a prompt."""
-    return item if isinstance(item, Request) else Request(item)
-
-
-def respond(request: Request, draws: Sequence[Draw]) -> Response:
-    """The caller's own copies of *draws*."""
-    return Response(
-        request,
-        tuple(
-            Sample(draw.value, draw.position, draw.cached, draw.duplicated, draw.answer.usage, draw.answer.seconds)
-            for draw in draws
-        ),
-    )

@@ -12,10 +12,10 @@ from anyio import AsyncContextManagerMixin, Event, create_task_group, get_cancel
 from anyio.lowlevel import checkpoint
 
 from ._labels import current_request_id
-from ._request import Request, Response
+from ._request import Request, Response, as_request, respond
 
 if TYPE_CHECKING:
-    from ._stage import Stage
+    from ._door import Door
     from ._ticket import Ticket
 
 Source = Iterable[Any] | AsyncIterable[Any]
@@ -28,17 +28,17 @@ class Mapping(AsyncContextManagerMixin):
     with the next one. An error of the source comes after everything asked before it.
     """
 
-    def __init__(self, stage: Stage, source: Source, *, window: int, ordered: bool) -> None:
+    def __init__(self, door: Door, source: Source, *, window: int, ordered: bool) -> None:
         if type(window) is not int or window < 1:
             raise ValueError(f"window must be an integer of at least 1, not {window!r}")
-        self._stage = stage
+        self._door = door
         self._source = source
         self._window = window
         self._ordered = ordered
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Responses]:
-        responses = Responses(self._stage, self._window, ordered=self._ordered)
+        responses = Responses(self._door, self._window, ordered=self._ordered)
         error: BaseException | None = None
         async with create_task_group() as tasks:
             tasks.start_soon(responses.feed, self._source)
@@ -61,8 +61,8 @@ class Mapping(AsyncContextManagerMixin):
 class Responses:
     """The responses of a `map`, an async iterator."""
 
-    def __init__(self, stage: Stage, window: int, *, ordered: bool) -> None:
-        self._stage = stage
+    def __init__(self, door: Door, window: int, *, ordered: bool) -> None:
+        self._door = door
         self._window = window
         self._ordered = ordered
         self._prefix = current_request_id()
@@ -77,8 +77,6 @@ class Responses:
         return self
 
     async def __anext__(self) -> Response:
-        from ._stage import respond
-
         while True:
             ticket = self._next()
             if ticket is not None:
@@ -138,7 +136,8 @@ class Responses:
                     tickets.append(self._ticket(item, number))
                     number += 1
             finally:  # what came before an error of the source is asked all the same
-                await self._stage.submit(tickets)
+                if tickets:
+                    await self._door.submit(tickets)
             if len(tickets) < room:
                 return
             await checkpoint()
@@ -146,7 +145,7 @@ class Responses:
     async def _feed_async(self, source: AsyncIterator[Any]) -> None:
         number = 0
         async for item in source:
-            await self._stage.submit([self._ticket(item, number)])
+            await self._door.submit([self._ticket(item, number)])
             number += 1
             await self._wait_for_room()
 
@@ -158,12 +157,12 @@ class Responses:
 
     def _ticket(self, item: Any, number: int) -> Ticket:
         request = self._request(item, number)
-        ticket = self._stage.ticket(request, self.arrived)
+        ticket = self._door.ticket(request, self.arrived)
         self._open[ticket] = request
         return ticket
 
     def _request(self, item: Any, number: int) -> Request:
-        request = item if isinstance(item, Request) else Request(item)
+        request = as_request(item)
         if isinstance(item, Request) and item.request_id is not None:
             return request
         name = str(number) if self._prefix is None else f"{self._prefix}/{number}"
