@@ -20,6 +20,7 @@ from ._errors import CacheFull as CacheFull
 from ._errors import CacheMiss as CacheMiss
 from ._errors import CacheMoved as CacheMoved
 from ._errors import CacheSaverError as CacheSaverError
+from ._errors import CacheSaverWarning as CacheSaverWarning
 from ._errors import CacheUnavailable as CacheUnavailable
 from ._errors import Closed as Closed
 from ._errors import ModelError as ModelError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ._claim import Claim, given
-from ._errors import CacheError, Closed
+from ._errors import CacheError, CacheSaverWarning, Closed
 from ._purchase import Purchase
 from ._records import Answer, Bought, Placed, Record
 from ._threads import completed
@@ -23,6 +23,7 @@ class Collecting:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._unstored: list[Bought] = []  # bought and handed out, but their writing failed
+        self._notice: str | None = None  # for the next caller that gets an answer
 
     async def settle(self, returns: list[Purchase | Claim]) -> None:
         """Commit everything in *returns* together; then answer those who wait for it."""
@@ -39,6 +40,9 @@ class Collecting:
             self._hand_on(purchase)
         for claim in dict.fromkeys([*filled, *claims]):
             if claim.wanted and not claim.missing:
+                if self._notice is not None:
+                    claim.ticket.caution(self._notice)
+                    self._notice = None
                 if written:
                     self._desk.deliver(claim)
                 else:  # the samples in hand still reach their callers
@@ -48,6 +52,8 @@ class Collecting:
         """Try once more to store what could not be stored."""
         if self._unstored:
             await self._commit([], [])
+        if self._notice is not None:  # nobody is left to tell
+            warnings.warn(self._notice, CacheSaverWarning, stacklevel=2)
 
     # What came
 
@@ -75,19 +81,17 @@ class Collecting:
                 self._desk.memory.pin((sale.key, sale.position), sale.answer)
             else:
                 self._desk.memory.unpin((sale.key, sale.position))
-        self._warn(failure or next((place for place in placed if isinstance(place, CacheError)), None))
+        self._caution(failure or next((place for place in placed if isinstance(place, CacheError)), None))
         wanted = zip(sales, placed, strict=True)
         kept = [Placed(sale.position, None) if isinstance(place, CacheError) else place for sale, place in wanted]
         return kept[len(sales) - len(bought) :], failure is None
 
-    def _warn(self, error: CacheError | None) -> None:
+    def _caution(self, error: CacheError | None) -> None:
         if error is None:
             return
         lost = f"{len(self._unstored)} bought samples are not in the cache yet; they are tried again with the next"
         state = lost if self._unstored else "only who got which sample could not be recorded"
-        warnings.warn(
-            f"the cache could not be written, callers got their answers all the same. {error} ({state})", stacklevel=2
-        )
+        self._notice = f"the cache could not be written, callers got their answers all the same. {error} ({state})"
 
     def _shelve(self, purchases: list[Purchase], placed: Sequence[Placed]) -> list[Claim]:
         """Give what was bought to those who wait for it; the claims that got something."""

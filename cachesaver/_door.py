@@ -45,11 +45,11 @@ class Door(ABC):
         ticket = self.ticket(request)
         try:
             await self.submit([ticket])
-            draws = await ticket.result()
+            await ticket.result()
+            return respond(request, ticket)
         except BaseException:
             ticket.leave()
             raise
-        return respond(request, draws)
 
     async def batch_request(self, requests: Iterable[Request]) -> list[Response]:
         """Ask all *requests* at once; answers in their order.
@@ -63,7 +63,9 @@ class Door(ABC):
             await self.submit(tickets)
             for ticket in tickets:
                 await ticket.settlement()
-            return [respond(request, await ticket.result()) for request, ticket in zip(asked, tickets, strict=True)]
+            for ticket in tickets:
+                await ticket.result()
+            return [respond(request, ticket) for request, ticket in zip(asked, tickets, strict=True)]
         except BaseException:
             for ticket in tickets:
                 ticket.leave()

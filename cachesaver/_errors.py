@@ -20,6 +20,10 @@ class CacheSaverError(Exception):
     """Base class of every error that this library raises of its own."""
 
 
+class CacheSaverWarning(UserWarning):
+    """What a run should know, and need not stop for: unstable ids, a cache that could not be written."""
+
+
 class Closed(CacheSaverError):
     """The stack is not running: not entered yet, left, or stopped before it could answer."""
 

@@ -21,12 +21,20 @@ if TYPE_CHECKING:
     from ._stage import Tickets
 
 
+UNSTABLE = (
+    "request id {!r} was not used in this namespace before, so it gets a sample that was recorded for another id. "
+    "Nothing is bought twice, but which sample a request gets now depends on the order of arrival. "
+    "Give ids that are the same in every run to replay exactly."
+)
+
+
 class Intake:
     """The first of the Cacher's loops: one call of `deal` for each list of tickets."""
 
     def __init__(self, desk: Desk, tasks: TaskGroup) -> None:
         self._desk = desk
         self._tasks = tasks
+        self._cautioned = False
 
     async def deal(self, tickets: Tickets) -> None:
         """Answer or order everything that *tickets* ask; one hop to the cache for all of them."""
@@ -137,6 +145,8 @@ class Intake:
             draw = (claim.label, ordinal)
             position = self._desk.ledger.place(claim.shelf, claim.drawer, draw)
             if position is None:
+                position = self._place_of_others(claim)
+            if position is None:
                 if self._desk.offline:
                     break
                 position = claim.shelf.order()
@@ -145,6 +155,13 @@ class Intake:
             if claim.label is not None:
                 self._desk.ledger.noted(claim.shelf, draw, position)
         return new
+
+    def _place_of_others(self, claim: Claim) -> int | None:
+        position = self._desk.ledger.place_of_others(claim.shelf, claim.drawer, claim.label)
+        if position is not None and claim.label is not None and not self._cautioned:
+            self._cautioned = True
+            claim.ticket.caution(UNSTABLE.format(claim.label))
+        return position
 
     def _line_up(self, claim: Claim) -> None:
         """Wait for what is on order; take what is in memory."""

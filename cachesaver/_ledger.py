@@ -6,7 +6,6 @@ two awaits of the Cacher, so this needs no lock.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from heapq import heappop, heappush, nsmallest
 from typing import TYPE_CHECKING
@@ -75,12 +74,13 @@ class Shelf:
 class Drawer:
     """What one namespace has drawn of one prompt: in this run, and as recorded before."""
 
-    __slots__ = ("_floor", "_next", "_returned", "_steal_floor", "recorded", "reserved", "used")
+    __slots__ = ("_earlier", "_floor", "_next", "_returned", "_steal_floor", "recorded", "reserved", "used")
 
     def __init__(self) -> None:
         self.used: set[int] = set()
         self.recorded: dict[Draw, int] = {}
         self.reserved: dict[int, Draw] = {}  # the same, by position
+        self._earlier: dict[int, Draw] = {}  # of these, what an earlier run recorded
         self._next: dict[Label, int] = {}
         self._returned: dict[Label, list[int]] = {}
         self._floor = 0  # every position below is used or reserved
@@ -91,6 +91,11 @@ class Drawer:
         if draw not in self.recorded:
             self.recorded[draw] = position
             self.reserved.setdefault(position, draw)
+
+    def recall(self, draw: Draw, position: int) -> None:
+        """An earlier run, or another process, has recorded that *draw* got *position*."""
+        self.record(draw, position)
+        self._earlier.setdefault(position, draw)
 
     def coming(self, label: Label, n: int) -> list[int]:
         """The next *n* ordinals of *label*; those given back come first."""
@@ -130,13 +135,13 @@ class Drawer:
         return None
 
     def lowest_of_others(self, shelf: Shelf, label: Label) -> int | None:
-        """The lowest known position that is recorded here for another id and not used in this run."""
+        """The lowest known position that an earlier run recorded here for another id, and this one has not used."""
         position = max(self._steal_floor, shelf.base)
         while position < shelf.end and position in self.used:
             position += 1
         self._steal_floor = position
         for candidate in range(position, shelf.end):
-            owner = self.reserved.get(candidate)
+            owner = self._earlier.get(candidate)
             if owner is not None and owner[0] != label and candidate not in self.used and shelf.has(candidate):
                 return candidate
         return None
@@ -150,7 +155,6 @@ class Ledger:
         self.drawers: dict[tuple[str, bytes], Drawer] = {}
         self._fresh = fresh  # refresh: what was stored before this run is out of bounds
         self._an_id_was_found = False
-        self._warned = False
 
     def learn(self, loaded: Loaded) -> None:
         """Take in what the cache holds."""
@@ -160,7 +164,7 @@ class Ledger:
             if place not in self.drawers:
                 drawer = self.drawers[place] = Drawer()
                 for drawn in records:
-                    drawer.record((drawn.request_id, drawn.ordinal), drawn.position)
+                    drawer.recall((drawn.request_id, drawn.ordinal), drawn.position)
         for (key, label, ordinal), position in loaded.labels.items():
             self.noted(self.shelves[key], (label, ordinal), position)
 
@@ -178,12 +182,11 @@ class Ledger:
             twin = shelf.drawn.get(draw)
             if twin is not None and twin not in drawer.used and twin not in drawer.reserved and shelf.has(twin):
                 return twin
-        position = drawer.lowest_unclaimed(shelf)
-        if position is None and not self._an_id_was_found:
-            position = drawer.lowest_of_others(shelf, draw[0])
-            if position is not None:
-                self._warn(draw[0])
-        return position
+        return drawer.lowest_unclaimed(shelf)
+
+    def place_of_others(self, shelf: Shelf, drawer: Drawer, label: Label) -> int | None:
+        """Before one is bought: a position recorded for another id, while no id of this run has been found."""
+        return None if self._an_id_was_found else drawer.lowest_of_others(shelf, label)
 
     def _stock(self, key: bytes, stock: Stock) -> None:
         shelf = self.shelves.get(key)
@@ -193,13 +196,3 @@ class Ledger:
                 shelf.base = shelf.end = stock.positions[-1] + 1 if stock.positions else 0
                 return
         shelf.stocked(position for position in stock.positions if position >= shelf.base)
-
-    def _warn(self, label: Label) -> None:
-        if not self._warned and label is not None:
-            self._warned = True
-            warnings.warn(
-                f"request id {label!r} was not used in this namespace before, so it gets a sample that was "
-                "recorded for another id. Nothing is bought twice, but which sample a request gets now depends "
-                "on the order of arrival. Give ids that are the same in every run to replay exactly.",
-                stacklevel=2,
-            )

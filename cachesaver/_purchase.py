@@ -28,7 +28,7 @@ class Purchase(Ticket):
         returns: MemoryObjectSendStream[Purchase | Claim],
     ) -> None:
         first = buyers[0].ticket
-        super().__init__(first.prompt, len(positions), first.namespace, first.request_id)
+        super().__init__(first.prompt, len(positions), first.namespace, first.request_id, first)
         self.buyers = buyers
         self.shelf = shelf
         self.positions = positions

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ._errors import CacheSaverWarning
 from ._labels import check_label, current_namespace, current_request_id
 from ._records import Usage
 
 if TYPE_CHECKING:
-    from ._ticket import Draw
+    from ._ticket import Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,14 @@ def as_request(item: Any) -> Request:
     return item if isinstance(item, Request) else Request(item)
 
 
-def respond(request: Request, draws: Sequence[Draw]) -> Response:
-    """The caller's own copies of *draws*."""
+def respond(request: Request, ticket: Ticket) -> Response:
+    """The caller's own copies of what *ticket* got; warns, in the name of whoever called our caller."""
+    for notice in ticket.notices:
+        warnings.warn(notice, CacheSaverWarning, stacklevel=3)
     return Response(
         request,
         tuple(
             Sample(draw.value, draw.position, draw.cached, draw.duplicated, draw.answer.usage, draw.answer.seconds)
-            for draw in draws
+            for draw in ticket.draws
         ),
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anyio import AsyncContextManagerMixin, Event, create_task_group, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
@@ -92,7 +92,7 @@ class Responses:
         self._room.set()
         if ticket.error is not None:
             raise ticket.error
-        return respond(request, ticket.draws)
+        return respond(request, ticket)
 
     def arrived(self, ticket: Ticket) -> None:
         """A ticket of ours has been answered."""
@@ -144,10 +144,13 @@ class Responses:
 
     async def _feed_async(self, source: AsyncIterator[Any]) -> None:
         number = 0
-        async for item in source:
-            await self._door.submit([self._ticket(item, number)])
-            number += 1
-            await self._wait_for_room()
+        async with AsyncExitStack() as stack:
+            if isinstance(source, AsyncGenerator):  # nobody else would end it, where the map is left early
+                await stack.enter_async_context(aclosing(cast("AsyncGenerator[Any]", source)))
+            async for item in source:
+                await self._door.submit([self._ticket(item, number)])
+                number += 1
+                await self._wait_for_room()
 
     async def _wait_for_room(self) -> int:
         while len(self._open) >= self._window:

@@ -49,6 +49,7 @@ class Ticket:
 
     __slots__ = (
         "_arrived",
+        "_asker",
         "_left",
         "answered",
         "claim",
@@ -56,12 +57,15 @@ class Ticket:
         "error",
         "n",
         "namespace",
+        "notices",
         "owner",
         "prompt",
         "request_id",
     )
 
-    def __init__(self, prompt: Prompt, n: int, namespace: str, request_id: str | None) -> None:
+    def __init__(
+        self, prompt: Prompt, n: int, namespace: str, request_id: str | None, asker: Ticket | None = None
+    ) -> None:
         self.prompt = prompt
         self.n = n
         self.namespace = namespace
@@ -71,6 +75,8 @@ class Ticket:
         self.answered = False
         self.draws: Sequence[Draw] = ()
         self.error: Exception | None = None
+        self.notices: tuple[str, ...] = ()  # what the caller is to be warned of
+        self._asker = asker
         self._left = False
         self._arrived: Event | None = None
 
@@ -86,7 +92,14 @@ class Ticket:
 
     def child(self, n: int | None = None) -> Ticket:
         """A new ticket for the same question, for a stage that asks on behalf of this one."""
-        return Ticket(self.prompt, n or self.n, self.namespace, self.request_id)
+        return Ticket(self.prompt, n or self.n, self.namespace, self.request_id, self)
+
+    def caution(self, notice: str) -> None:
+        """Have the caller warned, in its own code, where a filter may turn the warning into an error."""
+        if self._asker is None:
+            self.notices += (notice,)
+        else:
+            self._asker.caution(notice)
 
     def answer(self, draws: Sequence[Draw], error: Exception | None = None) -> None:
         """Give the samples; with an error, those that came before it."""
@@ -170,7 +183,7 @@ class Share(Ticket):
     __slots__ = ("_shares", "_whole")
 
     def __init__(self, whole: Ticket, n: int, shares: list[Share]) -> None:
-        super().__init__(whole.prompt, n, whole.namespace, whole.request_id)
+        super().__init__(whole.prompt, n, whole.namespace, whole.request_id, whole)
         self._whole = whole
         self._shares = shares
 
