@@ -8,21 +8,17 @@ from typing import Any
 
 from anyio import CancelScope, create_task_group, current_time
 
-from ._errors import CacheSaverError, Closed, ModelError
+from ._errors import Closed, ModelError
 from ._model import ModelCall
 from ._prompt import encode
 from ._records import Answer
 from ._resource import Resource
 from ._stage import Inbox, Stage, Tickets
 from ._stats import tokens_paid
-from ._ticket import Draw, Ticket, own_error
+from ._ticket import Abandoned, Draw, Ticket, own_error, still_wanted
 from ._usage import usage_of
 
 STOPPED = "the stack was stopped before the model had answered; ask again in a new run"
-
-
-class Abandoned(CacheSaverError):
-    """Every caller went away before anything was sent."""
 
 
 class Dispatcher(Stage):
@@ -57,18 +53,12 @@ class Dispatcher(Stage):
         async with create_task_group() as tasks:
             self._calls = tasks.cancel_scope
             async for tickets in inbox:
-                wanted = [ticket for ticket in tickets if self._wanted(ticket)]
+                wanted = still_wanted(tickets)
                 if self._model.takes_prompts and wanted:
                     tasks.start_soon(self._batch, wanted)
                 elif not self._model.takes_prompts:
                     for ticket in wanted:
                         tasks.start_soon(self._serve_one, ticket)
-
-    def _wanted(self, ticket: Ticket) -> bool:
-        """Whether *ticket* is still to be bought; else it is dropped, unspent."""
-        if not ticket.wanted:
-            ticket.fail(Abandoned("every caller left before this was sent"))
-        return ticket.wanted
 
     async def _serve_one(self, ticket: Ticket) -> None:
         bought: list[Draw] = []  # what the model has returned counts, whatever happens next

@@ -14,7 +14,7 @@ from ._miss import cache_miss
 from ._purchase import NAMESPACE, Purchase
 from ._records import Answer, Query
 from ._threads import completed
-from ._ticket import Ticket, answering, disown, own_error
+from ._ticket import Ticket, answering, disown, own_error, still_wanted
 
 if TYPE_CHECKING:
     from ._desk import Desk
@@ -60,7 +60,7 @@ class Intake:
         """The callers' own tickets in *ticket*, from here on ours to answer."""
         disown(ticket)
         stage = self._desk.stage
-        parts = [part for part in ticket.parts if part.wanted]
+        parts = still_wanted(ticket.parts)
         for part in parts:
             part.owner = stage
         stage.owed.update(parts)
@@ -116,7 +116,7 @@ class Intake:
         claims: list[Claim] = []
         buyers: list[Claim] = []
         new: list[int] = []
-        for ticket in group:
+        for ticket in still_wanted(group):  # some left while the cache was asked
             claim = self._open(ticket, key)
             bought = self._place(claim)
             if claim.short:  # offline

@@ -36,7 +36,8 @@ class Purchase(Ticket):
 
     @property
     def wanted(self) -> bool:
-        return any(claim.wanted for position in self.positions for claim in self.shelf.on_order.get(position, ()))
+        waiting = (claim for position in self.positions for claim in self.shelf.on_order.get(position, ()))
+        return any(claim.wanted and claim.ticket.wanted for claim in waiting)
 
     def settled(self) -> None:
         # The stream has no limit of its own: it holds no more than what callers wait for.

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from anyio import Event
 
-from ._errors import Closed
+from ._errors import CacheSaverError, Closed
 from ._prompt import Prompt, encode
 from ._records import Answer
 from ._usage import usage_of
 
 if TYPE_CHECKING:
     from ._stage import Stage
+
+
+class Abandoned(CacheSaverError):
+    """Every caller went away before anything was sent."""
 
 
 class Draw(NamedTuple):
@@ -53,6 +57,7 @@ class Ticket:
         "_left",
         "answered",
         "claim",
+        "delegates",
         "draws",
         "error",
         "n",
@@ -72,6 +77,7 @@ class Ticket:
         self.request_id = request_id
         self.owner: Stage | None = None
         self.claim: Claim | None = None
+        self.delegates: tuple[Ticket, ...] = ()  # tickets that ask on behalf of this one, and go when it goes
         self.answered = False
         self.draws: Sequence[Draw] = ()
         self.error: Exception | None = None
@@ -83,7 +89,7 @@ class Ticket:
     @property
     def wanted(self) -> bool:
         """Whether somebody still waits for the answer."""
-        return not self._left
+        return not self._left and (self._asker is None or self._asker.wanted)
 
     @property
     def parts(self) -> Sequence[Ticket]:
@@ -92,7 +98,9 @@ class Ticket:
 
     def child(self, n: int | None = None) -> Ticket:
         """A new ticket for the same question, for a stage that asks on behalf of this one."""
-        return Ticket(self.prompt, n or self.n, self.namespace, self.request_id, self)
+        child = Ticket(self.prompt, n or self.n, self.namespace, self.request_id, self)
+        self.delegates += (child,)
+        return child
 
     def caution(self, notice: str) -> None:
         """Have the caller warned, in its own code, where a filter may turn the warning into an error."""
@@ -143,8 +151,13 @@ class Ticket:
     def leave(self) -> None:
         """Nobody takes the answer any more: what was put aside for it is given back."""
         self._left = True
+        if self.owner is not None:  # where a cancelled `submit` has lost it, no stage would ever let it go
+            self.owner.owed.discard(self)
         if self.claim is not None:
             self.claim.release()
+        for delegate in self.delegates:
+            if not delegate.wanted:
+                delegate.leave()
 
 
 class Merged(Ticket):
@@ -156,6 +169,8 @@ class Merged(Ticket):
         first = parts[0]
         super().__init__(first.prompt, sum(part.n for part in parts), first.namespace, first.request_id)
         self._parts = [own for part in parts for own in part.parts]
+        for part in self._parts:
+            part.delegates += (self,)
         for part in parts:
             disown(part)
 
@@ -213,6 +228,17 @@ class Share(Ticket):
             errors = [share.error for share in self._shares if share.error is not None]
             draws = [draw for share in self._shares for draw in share.draws]
             self._whole.answer(draws, errors[0] if errors else None)
+
+
+def still_wanted(tickets: Iterable[Ticket]) -> list[Ticket]:
+    """Those of *tickets* that somebody waits for; the others are answered here, and cost nothing."""
+    wanted: list[Ticket] = []
+    for ticket in tickets:
+        if ticket.wanted:
+            wanted.append(ticket)
+        else:
+            ticket.fail(Abandoned("every caller left before this was sent"))
+    return wanted
 
 
 def disown(ticket: Ticket) -> None:
