@@ -39,5 +39,7 @@ from ._request import Request as Request
 from ._request import Response as Response
 from ._request import Sample as Sample
 from ._resource import Resource as Resource
+from ._stage import Inbox as Inbox
 from ._stage import Stage as Stage
 from ._stats import Stats as Stats
+from ._ticket import Ticket as Ticket

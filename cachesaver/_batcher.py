@@ -6,7 +6,7 @@ import math
 from collections import deque
 from typing import Any
 
-from anyio import EndOfStream, WouldBlock, move_on_after
+from anyio import CancelScope, EndOfStream, WouldBlock, move_on_after
 
 from ._stage import Inbox, Stage, Tickets, as_stage
 from ._ticket import Share, Ticket
@@ -30,12 +30,15 @@ class Batcher(Stage):
         super().__init__(as_stage(model))
         self.batch_size = batch_size
         self.timeout = timeout
+        self._clock: CancelScope | None = None  # of the batch that is being filled
+        self._hurried = False
 
     async def run(self, inbox: Inbox) -> None:
         assert self.below is not None
         self._waiting: deque[Ticket] = deque()
         self._weight = 0  # what waits, in the units of batch_size
         self._by_prompt = self.below.takes_prompts
+        self._hurried = False
         draining = False
         while self._waiting or not draining:
             if not draining:
@@ -43,18 +46,24 @@ class Batcher(Stage):
             if self._waiting:
                 await self.below.submit(self._cut())
 
+    def hurry(self) -> None:
+        super().hurry()
+        self._hurried = True
+        if self._clock is not None:
+            self._clock.deadline = -math.inf
+
     async def _fill(self, inbox: Inbox) -> bool:
         """Take from *inbox* until a batch is due; True once nothing more will come."""
         try:
             if not self._waiting:
                 self._take(await inbox.receive())
-            if self.timeout == 0:
+            if self.timeout == 0 or self._hurried:
                 while self._weight < self.batch_size:
                     self._take(inbox.receive_nowait())
             else:
                 # The clock starts at the first member taken by this batch; with
                 # the time it was queued, a backlog would make batches of one.
-                with move_on_after(self.timeout):
+                with move_on_after(self.timeout) as self._clock:
                     while self._weight < self.batch_size:
                         self._take(await inbox.receive())
         except WouldBlock:

@@ -92,8 +92,9 @@ class Claim:
         self._released = True
         for ordinal in self.ordinals:
             self.drawer.give_back_ordinal(self.label, ordinal)
-        for position in self.positions:
+        for ordinal, position in zip(self.ordinals, self.positions, strict=False):
             self.drawer.give_back_position(position)
+            self.shelf.undrawn((self.label, ordinal), position)
             waiting = self.shelf.on_order.get(position)
             if waiting is not None and self in waiting:
                 waiting.remove(self)

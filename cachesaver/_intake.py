@@ -153,7 +153,7 @@ class Intake:
                 new.append(position)
             claim.take(position)
             if claim.label is not None:
-                self._desk.ledger.noted(claim.shelf, draw, position)
+                claim.shelf.note(draw, position)
         return new
 
     def _place_of_others(self, claim: Claim) -> int | None:

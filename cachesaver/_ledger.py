@@ -70,6 +70,15 @@ class Shelf:
             self.end -= 1
             self.holes.remove(self.end)
 
+    def note(self, draw: Draw, position: int) -> None:
+        """Some namespace drew *position*: others with the same id and ordinal want it too (S7)."""
+        self.drawn[draw] = min(position, self.drawn.get(draw, position))
+
+    def undrawn(self, draw: Draw, position: int) -> None:
+        """A namespace gave *position* back; what others have recorded is looked up with the next draw."""
+        if self.drawn.get(draw) == position:
+            del self.drawn[draw]
+
 
 class Drawer:
     """What one namespace has drawn of one prompt: in this run, and as recorded before."""
@@ -166,11 +175,7 @@ class Ledger:
                 for drawn in records:
                     drawer.recall((drawn.request_id, drawn.ordinal), drawn.position)
         for (key, label, ordinal), position in loaded.labels.items():
-            self.noted(self.shelves[key], (label, ordinal), position)
-
-    def noted(self, shelf: Shelf, draw: Draw, position: int) -> None:
-        """Some namespace drew *position*: others with the same id and ordinal want it too (S7)."""
-        shelf.drawn[draw] = min(position, shelf.drawn.get(draw, position))
+            self.shelves[key].note((label, ordinal), position)
 
     def place(self, shelf: Shelf, drawer: Drawer, draw: Draw) -> int | None:
         """The known position that *draw* gets, by the rules of design.md; None if one must be bought."""

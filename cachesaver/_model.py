@@ -94,4 +94,4 @@ def scope_of(model: Any) -> str:
     if isinstance(scope, str):
         return scope
     named: Any = model if hasattr(model, "__qualname__") else type(cast("object", model))
-    return f"{named.__module__}.{named.__qualname__}"
+    return f"{getattr(named, '__module__', 'builtins')}.{named.__qualname__}"  # a method of a builtin has none

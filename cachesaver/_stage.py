@@ -47,6 +47,7 @@ class Stage(AsyncContextManagerMixin, Door):
         self.owed: set[Ticket] = set()  # tickets that this stage has yet to answer or pass on
         self._feed: MemoryObjectSendStream[Tickets] | None = None
         self._scope: CancelScope | None = None
+        self._entered_below = False
 
     @abstractmethod
     async def run(self, inbox: Inbox) -> None:
@@ -84,6 +85,11 @@ class Stage(AsyncContextManagerMixin, Door):
         if self.below is not None:
             self.below.abort()
 
+    def hurry(self) -> None:
+        """Nothing more will come: no stage below need wait for it."""
+        if self.below is not None and self._entered_below:
+            self.below.hurry()
+
     # Its life
 
     @property
@@ -107,7 +113,8 @@ class Stage(AsyncContextManagerMixin, Door):
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
         if self.running:
             raise RuntimeError(f"{type(self).__name__} is already running; enter a stage once at a time")
-        if self.below is None or self.below.running:
+        self._entered_below = self.below is not None and not self.below.running
+        if self.below is None or not self._entered_below:
             async with self._life():
                 yield self
         else:
@@ -126,6 +133,7 @@ class Stage(AsyncContextManagerMixin, Door):
                 try:
                     yield
                     self._feed.close()
+                    self.hurry()
                     await finished.wait()  # drains: everything accepted is answered
                 except get_cancelled_exc_class():
                     self.abort()

@@ -76,6 +76,7 @@ MODELS = [
     coroutine_function,
     Callable(),
     functools.partial(coroutine_function),
+    str.upper,
     lambda prompt: coroutine_function(prompt),
 ]
 

@@ -32,7 +32,7 @@ class CountingModel:
         self.sold = 0
         self.running = 0
         self.peak = 0  #: the most calls that ran at once
-        self._made: Counter[str] = Counter()
+        self.made: Counter[str] = Counter()  #: the samples sold, by prompt (as JSON, where it is no string)
 
     async def request(self, prompt: Any, n: int = 1) -> list[Any]:
         """Sell *n* answers."""
@@ -52,8 +52,8 @@ class CountingModel:
         """The next answer to *prompt*."""
         text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
         self.sold += 1
-        self._made[text] += 1
-        return f"{text}#{self._made[text] - 1}"
+        self.made[text] += 1
+        return f"{text}#{self.made[text] - 1}"
 
 
 class FakeBatchModel(CountingModel):

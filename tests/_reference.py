@@ -1,0 +1,51 @@
+"""The sampling semantics in one screen: which position each request gets, and how many samples are bought."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+
+class Reference:
+    """A cache and its runs, one request after another, without time, batches or failures."""
+
+    def __init__(self) -> None:
+        self.stock: Counter[str] = Counter()  # samples bought, by prompt
+        self.recorded: dict[tuple[str, str, str | None, int], int] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """A new run starts every namespace at the beginning."""
+        self.used: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+        self.asked: Counter[tuple[str, str, str | None]] = Counter()
+        self.earlier = dict(self.recorded)
+        self.an_id_was_found = False
+
+    def ask(self, prompt: str, n: int, namespace: str, request_id: str | None) -> list[int]:
+        """The positions that this request gets."""
+        ordinals = range(self.asked[namespace, prompt, request_id], self.asked[namespace, prompt, request_id] + n)
+        self.asked[namespace, prompt, request_id] += n
+        return [self._draw(prompt, namespace, request_id, ordinal) for ordinal in ordinals]
+
+    def _draw(self, prompt: str, namespace: str, request_id: str | None, ordinal: int) -> int:
+        used = self.used[namespace, prompt]
+        mine = {draw[2:]: at for draw, at in self.recorded.items() if draw[:2] == (namespace, prompt)}
+        theirs = {at for draw, at in self.earlier.items() if draw[:2] == (namespace, prompt) and draw[2] != request_id}
+        twins = [at for draw, at in self.recorded.items() if draw[1:] == (prompt, request_id, ordinal)]
+        own = mine.get((request_id, ordinal))
+        known = [at for at in range(self.stock[prompt]) if at not in used]
+        if own in known:
+            self.an_id_was_found |= request_id is not None
+            position = own
+        elif request_id is not None and twins and min(twins) in known and min(twins) not in mine.values():
+            position = min(twins)
+        elif unclaimed := [at for at in known if at not in mine.values()]:
+            position = unclaimed[0]
+        elif not self.an_id_was_found and (others := [at for at in known if at in theirs]):
+            position = others[0]
+        else:
+            position = self.stock[prompt]
+            self.stock[prompt] += 1
+        assert position is not None
+        used.add(position)
+        self.recorded.setdefault((namespace, prompt, request_id, ordinal), position)
+        return position

@@ -1,0 +1,1 @@
+"""Benchmarks: how long a request takes, beside the predecessor's."""
