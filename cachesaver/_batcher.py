@@ -88,6 +88,8 @@ class Batcher(Stage):
             room -= self._weigh(batch[-1])
         if self._waiting and room:
             rest = self._waiting[0] = Share.all_of(self._waiting[0])
+            rest.owner = self
+            self.owed.add(rest)
             batch.append(rest.cut(room))
             room = 0
         self._weight -= self.batch_size - room

@@ -69,11 +69,11 @@ class Claim:
         return [
             Record(self.namespace, self.shelf.key, self.label, ordinal, position)
             for ordinal, position in zip(self.ordinals, self.positions, strict=True)
-            if (self.label, ordinal) not in self.drawer.recorded and (positions is None or position in positions)
+            if self.drawer.lacks((self.label, ordinal), position) and (positions is None or position in positions)
         ]
 
     def recorded(self, record: Record) -> None:
-        """The cache has taken *record*."""
+        """The cache is about to take *record*."""
         self.drawer.record((record.request_id, record.ordinal), record.position)
 
     def answer(self) -> None:

@@ -23,18 +23,19 @@ class Collecting:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._unstored: list[Bought] = []  # bought and handed out, but their writing failed
+        self._unrecorded: list[Record] = []  # the same, of who got them
         self._notice: str | None = None  # for the next caller that gets an answer
 
     async def settle(self, returns: list[Purchase | Claim]) -> None:
         """Commit everything in *returns* together; then answer those who wait for it."""
         purchases = [item for item in returns if isinstance(item, Purchase)]
         claims = [item for item in returns if isinstance(item, Claim) and (item.wanted or item.ticket.answered)]
-        bought = [sale for purchase in purchases for sale in self._bought(purchase)]
+        bought = [sale for purchase in purchases for sale in purchase.bought(self._desk.scope)]
         records = [(claim, record) for claim in claims for record in claim.records()]
         records += [pair for purchase in purchases for pair in _records(purchase)]
-        placed, written = await self._commit(bought, [record for _, record in records])
-        for claim, record in records if written else ():
+        for claim, record in records:  # before the await: what is given back meanwhile stays reserved for its draw
             claim.recorded(record)
+        placed = await self._commit(bought, [record for _, record in records])
         filled = self._shelve(purchases, placed)
         for purchase in purchases:
             self._hand_on(purchase)
@@ -43,38 +44,32 @@ class Collecting:
                 if self._notice is not None:
                     claim.ticket.caution(self._notice)
                     self._notice = None
-                if written:
-                    self._desk.deliver(claim)
-                else:  # the samples in hand still reach their callers
-                    claim.answer()
+                self._desk.deliver(claim)  # even if nothing could be written: samples in hand reach their callers
 
     async def finish(self) -> None:
         """Try once more to store what could not be stored."""
-        if self._unstored:
+        if self._unstored or self._unrecorded:
             await self._commit([], [])
         if self._notice is not None:  # nobody is left to tell
             warnings.warn(self._notice, CacheSaverWarning, stacklevel=2)
 
     # What came
 
-    def _bought(self, purchase: Purchase) -> list[Bought]:
-        key, prompt, scope = purchase.shelf.key, purchase.prompt.asked, self._desk.scope
-        return [Bought(key, scope, prompt, position, draw.answer) for position, draw in purchase.sold()]
+    async def _commit(self, bought: list[Bought], records: list[Record]) -> list[Placed]:
+        """Write to the cache: where *bought* was kept.
 
-    async def _commit(self, bought: list[Bought], records: list[Record]) -> tuple[list[Placed], bool]:
-        """Write to the cache: where *bought* was kept, and whether anything could be written.
-
-        What could not be stored stays in memory and is tried again with the next commit.
+        What could not be written stays in memory and is tried again with the next commit.
         """
-        sales = [*self._unstored, *bought]
+        sales, records = [*self._unstored, *bought], [*self._unrecorded, *records]
         if not sales and not records:
-            return [], True
+            return []
         failure: CacheError | None = None
         try:
             placed = await completed(self._desk.cache.commit(sales, records))
         except CacheError as error:
             failure, placed = error, [error] * len(sales)
         self._unstored = []
+        self._unrecorded = records if failure else _of_failed(records, sales, placed)
         for sale, place in zip(sales, placed, strict=True):
             if isinstance(place, CacheError):
                 self._unstored.append(sale)
@@ -84,7 +79,7 @@ class Collecting:
         self._caution(failure or next((place for place in placed if isinstance(place, CacheError)), None))
         wanted = zip(sales, placed, strict=True)
         kept = [Placed(sale.position, None) if isinstance(place, CacheError) else place for sale, place in wanted]
-        return kept[len(sales) - len(bought) :], failure is None
+        return kept[len(sales) - len(bought) :]
 
     def _caution(self, error: CacheError | None) -> None:
         if error is None:
@@ -138,6 +133,13 @@ class Collecting:
                 shelf.free(position)
         for claim, inherited in heirs.items():
             self._desk.purchase([claim], inherited)
+
+
+def _of_failed(records: list[Record], sales: list[Bought], placed: Sequence[Placed | CacheError]) -> list[Record]:
+    """The records of samples that could not be stored."""
+    pairs = zip(sales, placed, strict=True)
+    failed = {(sale.key, sale.position) for sale, place in pairs if isinstance(place, CacheError)}
+    return [record for record in records if (record.key, record.position) in failed] if failed else []
 
 
 def _records(purchase: Purchase) -> list[tuple[Claim, Record]]:

@@ -9,12 +9,14 @@ commit is made is stored together by the next.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from anyio import EndOfStream, WouldBlock, create_memory_object_stream, create_task_group
+from anyio import ClosedResourceError, EndOfStream, WouldBlock, create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ._claim import Claim
+from ._errors import CacheError
 from ._ledger import Ledger
 from ._memory import Memory
 from ._purchase import Purchase
@@ -65,7 +67,7 @@ class Desk:
     def purchase(self, buyers: list[Claim], positions: list[int]) -> None:
         """Ask the stage below for *positions*, on behalf of *buyers*."""
         self._outstanding += 1
-        self._orders.send_nowait([Purchase(buyers, buyers[0].shelf, positions, self._returns)])
+        self._orders.send_nowait([Purchase(buyers, buyers[0].shelf, positions, self._take)])
 
     def deliver(self, claim: Claim) -> None:
         """Answer a claim that has all its samples, once the cache knows who got them."""
@@ -76,6 +78,14 @@ class Desk:
             claim.answer()
         self._outstanding += 1
         self._returns.send_nowait(claim)
+
+    def _take(self, purchase: Purchase) -> None:
+        """A purchase has come back."""
+        try:
+            self._returns.send_nowait(purchase)
+        except ClosedResourceError:  # too late: nobody collects any more, but it is paid for
+            with suppress(CacheError):
+                self.cache.commit(purchase.bought(self.scope), [])
 
     async def _order(self) -> None:
         async for purchases in self._ordered:

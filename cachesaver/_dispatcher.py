@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
-from anyio import CancelScope, create_task_group, current_time
+from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
 
 from ._errors import Closed, ModelError
 from ._model import ModelCall
@@ -110,9 +110,12 @@ class Dispatcher(Stage):
 
     async def _batch(self, tickets: Tickets) -> None:
         """One call for the whole list: n samples of a prompt are n prompts."""
-        prompts = [ticket.prompt.fresh() for ticket in tickets for _ in range(ticket.n)]
         try:
             async with self._lent() as resource:
+                tickets = still_wanted(tickets)  # some left while it waited for its turn
+                if not tickets:
+                    return
+                prompts = [ticket.prompt.fresh() for ticket in tickets for _ in range(ticket.n)]
                 start = current_time()
                 with self._counted(start):
                     answers = await self._model.many(prompts, resource=resource)
@@ -162,8 +165,18 @@ class Dispatcher(Stage):
         except Exception:
             self.tally.errors += 1
             raise
+        except get_cancelled_exc_class() as cancelled:
+            if self._stopped:
+                raise
+            # Somebody cancelled a task of asyncio that the model waited for: that is its failure, not our end.
+            self.tally.errors += 1
+            raise ModelError("the model ended in a cancellation of its own; ask again") from cancelled
         finally:
             self.tally.spent(current_time() - start)
+
+    @property
+    def _stopped(self) -> bool:
+        return any(scope is not None and scope.cancel_called for scope in (self._calls, self._scope))
 
     @asynccontextmanager
     async def _lent(self) -> AsyncGenerator[Any]:

@@ -98,16 +98,15 @@ class Intake:
         waiting = unread(claims)
         if not waiting:
             return
-        places = {(claim.shelf.key, position): None for claim in waiting for position in claim.unread()}
-        answers = await completed(self._desk.cache.read(list(places)))
-        for claim in waiting:
-            for position in claim.unread():
-                answer = answers[claim.shelf.key, position]
-                if isinstance(answer, CacheCorrupt):
-                    claim.fail(own_error(answer) or answer)
-                    break
-                self._desk.memory.put((claim.shelf.key, position), answer)
-                self._hit(claim, position, answer)
+        places = [(claim, (claim.shelf.key, position)) for claim in waiting for position in claim.unread()]
+        answers = await completed(self._desk.cache.read(list({place: None for _, place in places})))
+        for claim, place in places:
+            answer = answers.get(place) or lost(*place)
+            if isinstance(answer, CacheCorrupt):
+                claim.fail(own_error(answer) or answer)
+            else:
+                self._desk.memory.put(place, answer)
+                self._hit(claim, place[1], answer)
 
     # Dealing, between two awaits
 
@@ -120,6 +119,7 @@ class Intake:
             claim = self._open(ticket, key)
             bought = self._place(claim)
             if claim.short:  # offline
+                claim.release()
                 self._tasks.start_soon(self._miss, claim)
                 continue
             self._line_up(claim)
@@ -181,7 +181,6 @@ class Intake:
         claim.fill(position, given(answer, position, cached=True))
 
     async def _miss(self, claim: Claim) -> None:
-        claim.release()
         with answering(claim.ticket):
             desk = self._desk
             claim.ticket.fail(await cache_miss(desk.cache, claim.ticket.prompt, desk.scope, claim.shelf.known()))
@@ -204,6 +203,14 @@ def new_ordinals(drawer: Drawer | None, label: str, n: int) -> Sequence[int]:
     if drawer is None:
         return range(n)
     return [ordinal for ordinal in drawer.coming(label, n) if (label, ordinal) not in drawer.recorded]
+
+
+def lost(key: bytes, position: int) -> CacheCorrupt:
+    """What to say of a sample that the file counts and does not give."""
+    return CacheCorrupt(
+        f"sample {position} of prompt {key.hex()} is missing in the cache file though its index names it: the file is"
+        " damaged; nothing was changed. Restore a copy of the file, or refresh the prompt."
+    )
 
 
 def unread(claims: list[Claim]) -> list[Claim]:

@@ -7,13 +7,21 @@ two awaits of the Cacher, so this needs no lock.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 from heapq import heappop, heappush, nsmallest
 from typing import TYPE_CHECKING
 
-from ._records import Loaded, Stock
+from ._records import Drawn, Loaded, Stock
 
 if TYPE_CHECKING:
     from ._claim import Claim
+
+
+class Several(Enum):
+    """Stands for more than one request id."""
+
+    IDS = "several ids"
+
 
 Label = str | None
 Draw = tuple[Label, int]  # a request id and its ordinal
@@ -72,7 +80,8 @@ class Shelf:
 
     def note(self, draw: Draw, position: int) -> None:
         """Some namespace drew *position*: others with the same id and ordinal want it too (S7)."""
-        self.drawn[draw] = min(position, self.drawn.get(draw, position))
+        if position >= self.base:
+            self.drawn[draw] = min(position, self.drawn.get(draw, position))
 
     def undrawn(self, draw: Draw, position: int) -> None:
         """A namespace gave *position* back; what others have recorded is looked up with the next draw."""
@@ -85,26 +94,37 @@ class Drawer:
 
     __slots__ = ("_earlier", "_floor", "_next", "_returned", "_steal_floor", "recorded", "reserved", "used")
 
-    def __init__(self) -> None:
+    def __init__(self, recorded: Iterable[Drawn] = ()) -> None:
         self.used: set[int] = set()
         self.recorded: dict[Draw, int] = {}
-        self.reserved: dict[int, Draw] = {}  # the same, by position
-        self._earlier: dict[int, Draw] = {}  # of these, what an earlier run recorded
+        self.reserved: dict[int, int] = {}  # the same positions, and how many draws have each
+        self._earlier: dict[int, Label | Several] = {}  # whose they were when this run began
         self._next: dict[Label, int] = {}
         self._returned: dict[Label, list[int]] = {}
         self._floor = 0  # every position below is used or reserved
         self._steal_floor = 0
+        for drawn in recorded:
+            self.record((drawn.request_id, drawn.ordinal), drawn.position)
+        for (label, _), position in self.recorded.items():
+            self._earlier[position] = label if self._earlier.get(position, label) == label else Several.IDS
 
     def record(self, draw: Draw, position: int) -> None:
-        """The cache says that *draw* got *position*; the first record stays."""
-        if draw not in self.recorded:
-            self.recorded[draw] = position
-            self.reserved.setdefault(position, draw)
+        """The cache knows that *draw* got *position*, if that is news."""
+        if not self.lacks(draw, position):
+            return
+        before = self.recorded.get(draw)
+        if before is not None:
+            self.reserved[before] -= 1
+            if not self.reserved[before]:
+                del self.reserved[before]
+                self._floor = min(self._floor, before)
+        self.recorded[draw] = position
+        self.reserved[position] = self.reserved.get(position, 0) + 1
 
-    def recall(self, draw: Draw, position: int) -> None:
-        """An earlier run, or another process, has recorded that *draw* got *position*."""
-        self.record(draw, position)
-        self._earlier.setdefault(position, draw)
+    def lacks(self, draw: Draw, position: int) -> bool:
+        """Whether it is news that *draw* got *position*: of an id the latest counts, else the order of arrival."""
+        label, _ = draw
+        return draw not in self.recorded or (label is not None and self.recorded[draw] != position)
 
     def coming(self, label: Label, n: int) -> list[int]:
         """The next *n* ordinals of *label*; those given back come first."""
@@ -150,8 +170,7 @@ class Drawer:
             position += 1
         self._steal_floor = position
         for candidate in range(position, shelf.end):
-            owner = self._earlier.get(candidate)
-            if owner is not None and owner[0] != label and candidate not in self.used and shelf.has(candidate):
+            if self._earlier.get(candidate, label) != label and candidate not in self.used and shelf.has(candidate):
                 return candidate
         return None
 
@@ -171,9 +190,7 @@ class Ledger:
             self._stock(key, stock)
         for place, records in loaded.draws.items():
             if place not in self.drawers:
-                drawer = self.drawers[place] = Drawer()
-                for drawn in records:
-                    drawer.recall((drawn.request_id, drawn.ordinal), drawn.position)
+                self.drawers[place] = Drawer(records)
         for (key, label, ordinal), position in loaded.labels.items():
             self.shelves[key].note((label, ordinal), position)
 

@@ -66,6 +66,7 @@ class _Lender:
     def add(self, resource: Resource) -> None:
         self.known += 1
         self._turn.append(resource)
+        self._returned.set()  # whoever waits for another one to rest may take it
         if self._room is None:
             self._room = CapacityLimiter(resource.capacity)
         else:

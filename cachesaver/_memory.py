@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from ._records import Answer
 
+OVERHEAD = 350  #: bytes that an answer takes beside its text
 Place = tuple[bytes, int]
 
 
@@ -13,7 +14,7 @@ class Memory:
     """Answers by place; the ones unused for longest go first. Pinned ones stay until unpinned."""
 
     def __init__(self, limit: int = 64 * 2**20) -> None:
-        self._limit = limit  # bytes of answer text, about
+        self._limit = limit  # bytes, about
         self._size = 0
         self._answers: OrderedDict[Place, Answer] = OrderedDict()
         self._pinned: dict[Place, Answer] = {}
@@ -31,10 +32,10 @@ class Memory:
         if place in self._answers:
             return
         self._answers[place] = answer
-        self._size += len(answer.body)
+        self._size += len(answer.body) + OVERHEAD
         while self._size > self._limit and len(self._answers) > 1:
             _, oldest = self._answers.popitem(last=False)
-            self._size -= len(oldest.body)
+            self._size -= len(oldest.body) + OVERHEAD
 
     def pin(self, place: Place, answer: Answer) -> None:
         """Keep *answer* whatever happens: it is not stored yet."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from anyio.streams.memory import MemoryObjectSendStream
+from collections.abc import Callable, Sequence
 
 from ._claim import Claim
 from ._ledger import Shelf
+from ._records import Bought
 from ._ticket import Draw, Ticket
 
 # Purchases of one Cacher are draws of one namespace at a Cacher below, one per
@@ -16,23 +15,23 @@ NAMESPACE = "cachesaver/purchases"
 
 
 class Purchase(Ticket):
-    """A ticket for new positions; once answered it goes to the Cacher's own returns."""
+    """A ticket for new positions; once answered it is *returned* to the Cacher."""
 
-    __slots__ = ("_returns", "buyers", "positions", "shelf")
+    __slots__ = ("_returned", "buyers", "positions", "shelf")
 
     def __init__(
         self,
         buyers: Sequence[Claim],
         shelf: Shelf,
         positions: list[int],
-        returns: MemoryObjectSendStream[Purchase | Claim],
+        returned: Callable[[Purchase], None],
     ) -> None:
         first = buyers[0].ticket
         super().__init__(first.prompt, len(positions), first.namespace, first.request_id, first)
         self.buyers = buyers
         self.shelf = shelf
         self.positions = positions
-        self._returns = returns
+        self._returned = returned
 
     @property
     def wanted(self) -> bool:
@@ -40,8 +39,13 @@ class Purchase(Ticket):
         return any(claim.wanted and claim.ticket.wanted for claim in waiting)
 
     def settled(self) -> None:
-        # The stream has no limit of its own: it holds no more than what callers wait for.
-        self._returns.send_nowait(self)
+        self._returned(self)
+
+    def bought(self, scope: str) -> list[Bought]:
+        """What is to be stored."""
+        return [
+            Bought(self.shelf.key, scope, self.prompt.asked, position, draw.answer) for position, draw in self.sold()
+        ]
 
     def sold(self) -> list[tuple[int, Draw]]:
         """The positions that were bought, with what came for them."""

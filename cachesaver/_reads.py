@@ -32,7 +32,7 @@ def answer(connection: Connection, key: bytes, position: int) -> Answer | CacheC
 
 
 def draws(connection: Connection, namespace: str, key: bytes) -> tuple[Drawn, ...]:
-    """What *namespace* was given of a prompt."""
+    """What *namespace* was given of a prompt, the latest last."""
     rows = connection.execute(sql.DRAWS, (key, namespace))
     return tuple(
         Drawn(None if name is None else _text(name), _whole(ordinal), _whole(position))

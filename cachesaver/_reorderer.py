@@ -24,9 +24,17 @@ class Reorderer(Stage):
             await self.below.submit(sorted(tickets, key=by_id))
 
 
-def by_id(ticket: Ticket) -> tuple[bool, list[tuple[int, str]]]:
+def by_id(ticket: Ticket) -> tuple[bool, list[tuple[int, str, str]]]:
     """A key that sorts ids the way people number things."""
     if ticket.request_id is None:
         return True, []
     pieces = re.split(r"([0-9]+)", ticket.request_id)
-    return False, [(int(piece), piece) if piece.isdecimal() else (-1, piece) for piece in pieces if piece]
+    return False, [sortable(piece) for piece in pieces if piece]
+
+
+def sortable(piece: str) -> tuple[int, str, str]:
+    """Digits by their value, before which there is no limit; text before digits, by its letters."""
+    if not piece.isdecimal():
+        return -1, piece, piece
+    digits = piece.lstrip("0")
+    return len(digits), digits, piece

@@ -52,8 +52,8 @@ CREATE TABLE assignments (
     FOREIGN KEY (prompt_id, position) REFERENCES samples (prompt_id, position)
 ) STRICT""",
     """\
-CREATE UNIQUE INDEX one_assignment_each
-ON assignments (namespace_id, prompt_id, ifnull(request_id, ''), ordinal)""",
+CREATE INDEX assignments_by_namespace
+ON assignments (namespace_id, prompt_id)""",
     """\
 CREATE INDEX assignments_by_label
 ON assignments (prompt_id, request_id, ordinal, position)

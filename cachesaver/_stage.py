@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -80,9 +81,10 @@ class Stage(AsyncContextManagerMixin, Door):
 
     def abort(self) -> None:
         """Stop buying. What the model has returned still travels up and is kept."""
+        shared = self.below is not None and not self._entered_below  # it goes on, and what it owes us may come late
         if self._scope is not None:
-            self._scope.deadline = min(self._scope.deadline, current_time() + self.grace)
-        if self.below is not None:
+            self._scope.deadline = min(self._scope.deadline, current_time() + (0 if shared else self.grace))
+        if self.below is not None and not shared:
             self.below.abort()
 
     def hurry(self) -> None:
@@ -168,6 +170,8 @@ class Stage(AsyncContextManagerMixin, Door):
             try:
                 with inbox:
                     await self.run(inbox)
+                    if self._scope.deadline == math.inf and inbox.statistics().open_send_streams:
+                        raise RuntimeError(f"{type(self).__name__}.run returned before its inbox had ended")
             finally:
                 self._fail(list(self.owed), self._closed())
                 finished.set()

@@ -21,7 +21,7 @@ NEXT_POSITION = "SELECT max(position) + 1 FROM samples WHERE prompt_id = ?"
 DRAWS = f"""
 SELECT request_id, ordinal, position FROM assignments
 WHERE {_OF_KEY} AND namespace_id = (SELECT id FROM namespaces WHERE name = ?)
-ORDER BY ifnull(request_id, ''), ordinal"""
+ORDER BY id"""
 
 LOWEST_OF_LABEL = f"""
 SELECT min(position) FROM assignments WHERE {_OF_KEY} AND request_id = ? AND ordinal = ?"""
@@ -45,4 +45,4 @@ INSERT INTO assignments (namespace_id, prompt_id, request_id, ordinal, position,
 VALUES (
     (SELECT id FROM namespaces WHERE name = ?), (SELECT id FROM prompts WHERE key = ?),
     ?, ?, ?, ?
-) ON CONFLICT DO NOTHING"""
+)"""

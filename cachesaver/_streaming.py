@@ -50,7 +50,8 @@ class Mapping(AsyncContextManagerMixin):
                 error = raised  # held back, so that it does not arrive in a group
             finally:
                 tasks.cancel_scope.cancel()
-                responses.leave()
+                responses.leave()  # before the feed has ended: it may be in the middle of asking
+        responses.leave()  # and after: what it asked last
         if error is not None:
             try:
                 raise error
@@ -86,13 +87,18 @@ class Responses:
                     error, self._error = self._error, None
                     raise error
                 raise StopAsyncIteration
-            self._progress = Event()
+            if self._progress.is_set():
+                self._progress = Event()
             await self._progress.wait()
         request = self._open.pop(ticket)
         self._room.set()
-        if ticket.error is not None:
-            raise ticket.error
-        return respond(request, ticket)
+        try:
+            if ticket.error is not None:
+                raise ticket.error
+            return respond(request, ticket)
+        except BaseException:
+            ticket.leave()
+            raise
 
     def arrived(self, ticket: Ticket) -> None:
         """A ticket of ours has been answered."""

@@ -138,7 +138,8 @@ class Ticket:
         # An answer that has arrived beats a cancellation that has arrived:
         # no checkpoint here once the samples are paid for.
         if not self.answered:
-            self._arrived = Event()
+            if self._arrived is None:
+                self._arrived = Event()
             await self._arrived.wait()
 
     async def result(self) -> Sequence[Draw]:

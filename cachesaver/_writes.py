@@ -36,13 +36,13 @@ def keep(connection: Connection, one: Bought, now: str) -> Placed | CacheError:
 
 
 def record(connection: Connection, records: Sequence[Record], now: str) -> list[Record]:
-    """Store assignments, each unless there is one; those that name no stored sample come back."""
+    """Store assignments, of which the latest counts; those that name no stored sample come back."""
     for namespace in {one.namespace for one in records}:
         connection.execute(sql.ADD_NAMESPACE, (namespace,))
     return [one for one in records if not _recorded(connection, one, now)]
 
 
-def _placed(connection: Connection, one: Bought, now: str) -> Placed | CacheCorrupt:
+def _placed(connection: Connection, one: Bought, now: str) -> Placed:
     """Keep *one* where it was wanted, or behind all others if that place is taken."""
     prompt = _prompt_id(connection, one, now)
     if _inserted(connection, prompt, one, one.position, now):
@@ -50,7 +50,7 @@ def _placed(connection: Connection, one: Bought, now: str) -> Placed | CacheCorr
     stored = answer(connection, one.key, one.position)
     (end,) = connection.execute(sql.NEXT_POSITION, (prompt,)).fetchone()
     _inserted(connection, prompt, one, end, now)
-    return stored if isinstance(stored, CacheCorrupt) else Placed(end, stored)
+    return Placed(end, None if isinstance(stored, CacheCorrupt) else stored)
 
 
 def _inserted(connection: Connection, prompt: int, one: Bought, position: int, now: str) -> bool:

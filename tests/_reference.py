@@ -47,5 +47,6 @@ class Reference:
             self.stock[prompt] += 1
         assert position is not None
         used.add(position)
-        self.recorded.setdefault((namespace, prompt, request_id, ordinal), position)
+        if own is None or request_id is not None:  # of an id the latest counts, else the order of arrival
+            self.recorded[namespace, prompt, request_id, ordinal] = position
         return position
