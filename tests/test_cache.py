@@ -545,7 +545,7 @@ class TestNoSpace:
     def test_a_read_only_cache_serves_hits(self, folder_mode: int, with_lock_file: bool) -> None:
         """D5: and says what to do when something is to be written."""
         script = """
-        import sqlite_utils
+        import sqlite_utils, urllib.parse  # now, for another user may not be allowed to read them
         os.geteuid() or os.setuid(65534)  # nothing is read-only to root
         with Cache(sys.argv[1]) as cache:
             place = (key("p"), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 
 SLOTS = 8  #: requests that the server answers side by side, and the largest n
 TOKENS = 512  #: context of each of them
+THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))  #: its threads spin while they wait, so one core is left to others
 
 
 class ServerFailed(Exception):
@@ -65,7 +67,7 @@ def serve(model: str) -> None:
     params.n_parallel = SLOTS
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.cpuparams.n_threads = 2
+    params.cpuparams.n_threads = THREADS
     server = llama.Server(params)
     print(server.listening_address, flush=True)  # noqa: T201 (the parent reads it)
     sys.stdin.read()
