@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from . import _spill as spill
 from ._errors import CacheCorrupt, CacheError, CacheUnavailable
 from ._opening import open_store
 from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record
@@ -79,6 +80,10 @@ class Cache:
         An answer that cannot be stored is a `CacheError` in its place of the list.
         """
         return self._submit(lambda store: store.commit(bought, records))
+
+    def spill(self, bought: Sequence[Bought], records: Sequence[Record]) -> Path:
+        """Keep what could not be stored in a file beside the cache, which the next opening takes in."""
+        return spill.write(Path(os.path.realpath(self._path)), bought, records)
 
     def known_prompts(self, limit: int) -> Future[list[KnownPrompt]]:
         """The prompts the cache holds, newest first, at most *limit*."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from ._claim import Claim, given
-from ._errors import CacheError, CacheSaverWarning, Closed
+from ._errors import CacheError, Closed
 from ._purchase import Purchase
 from ._records import Answer, Bought, Placed, Record
 from ._threads import completed
@@ -50,8 +50,24 @@ class Collecting:
         """Try once more to store what could not be stored."""
         if self._unstored or self._unrecorded:
             await self._commit([], [])
+
+    def end(self, unsettled: Sequence[Purchase | Claim]) -> None:
+        """Nothing is stored any more: what still should be is spilled. *unsettled* came too late to be settled."""
+        for item in unsettled:
+            if isinstance(item, Purchase):
+                self._unstored += item.bought(self._desk.scope)
+        if self._unstored or self._unrecorded:
+            self._notice = self._spilled(self._unstored, self._unrecorded)
         if self._notice is not None:  # nobody is left to tell
-            warnings.warn(self._notice, CacheSaverWarning, stacklevel=2)
+            self._desk.stage.notices.append(self._notice)
+
+    def _spilled(self, sales: list[Bought], records: list[Record]) -> str:
+        what = f"{len(sales)} bought samples and {len(records)} assignments could not be stored in the cache"
+        try:
+            path = self._desk.cache.spill(sales, records)
+        except OSError as error:
+            return f"{what}, and are lost, since no file could be written either: {error}"
+        return f"{what}. They are in {path}: the next opening takes them in from beside the cache file"
 
     # What came
 
@@ -64,10 +80,17 @@ class Collecting:
         if not sales and not records:
             return []
         failure: CacheError | None = None
+        committing: Future[list[Placed | CacheError]] | None = None
         try:
-            placed = await completed(self._desk.cache.commit(sales, records))
+            committing = self._desk.cache.commit(sales, records)
+            placed = await completed(committing)
         except CacheError as error:
             failure, placed = error, [error] * len(sales)
+        except BaseException:  # cut off; the thread goes on, and what it cannot store is spilled
+            self._unstored, self._unrecorded = [], []
+            if committing is not None:
+                committing.add_done_callback(lambda done: done.exception() and self._spilled(sales, records))
+            raise
         self._unstored = []
         self._unrecorded = records if failure else _of_failed(records, sales, placed)
         for sale, place in zip(sales, placed, strict=True):

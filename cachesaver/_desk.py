@@ -54,15 +54,18 @@ class Desk:
 
         collecting = Collecting(self)
         with self._orders, self._ordered, self._returns, self._returned:
-            async with create_task_group() as tasks:
-                tasks.start_soon(self._order)
-                tasks.start_soon(self._collect, collecting)
-                intake = Intake(self, tasks)
-                async for tickets in inbox:
-                    await intake.deal(all_waiting(tickets, inbox))
-                self._draining = True
-                self._close_if_idle()
-        await collecting.finish()
+            try:
+                async with create_task_group() as tasks:
+                    tasks.start_soon(self._order)
+                    tasks.start_soon(self._collect, collecting)
+                    intake = Intake(self, tasks)
+                    async for tickets in inbox:
+                        await intake.deal(all_waiting(tickets, inbox))
+                    self._draining = True
+                    self._close_if_idle()
+                await collecting.finish()
+            finally:
+                collecting.end(self._left())
 
     def purchase(self, buyers: list[Claim], positions: list[int]) -> None:
         """Ask the stage below for *positions*, on behalf of *buyers*."""
@@ -99,6 +102,10 @@ class Desk:
             await collecting.settle(returns)
             self._outstanding -= len(returns)
             self._close_if_idle()
+
+    def _left(self) -> list[Purchase | Claim]:
+        """What has come back and was not collected, since the stage was cut off."""
+        return [self._returned.receive_nowait() for _ in range(self._returned.statistics().current_buffer_used)]
 
     def _close_if_idle(self) -> None:
         if self._draining and not self._outstanding:

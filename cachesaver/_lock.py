@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ._errors import CacheBusy
+
 if sys.platform != "win32":
     import fcntl
+
+PATIENCE = 30.0  #: seconds to wait for other processes
 
 
 class FileLock:
@@ -18,11 +23,13 @@ class FileLock:
 
     SQLite's own waiting starves: of four writers one got 1256 commits and
     another 1. Where there is no `flock` (Windows), or no lock file and a folder
-    that takes none, SQLite's own locks are all there is.
+    that takes none, SQLite's own locks are all there is. Raises `CacheBusy`,
+    naming the process that has it, after `PATIENCE`.
     """
 
     def __init__(self, path: Path) -> None:
         self.writable = True
+        self._path = path
         self._descriptor: int | None = None
         if sys.platform != "win32":
             self._descriptor, self.writable = _opened(path)
@@ -33,11 +40,8 @@ class FileLock:
         if sys.platform == "win32" or self._descriptor is None:
             yield
         else:
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-            try:
+            with self._locked(fcntl.LOCK_SH):
                 yield
-            finally:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     @contextmanager
     def exclusive(self) -> Generator[None]:
@@ -45,11 +49,10 @@ class FileLock:
         if sys.platform == "win32" or self._descriptor is None:
             yield
         else:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            try:
+            with self._locked(fcntl.LOCK_EX):
+                if self.writable:
+                    os.pwrite(self._descriptor, b"%-20d\n" % os.getpid(), 0)
                 yield
-            finally:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Give the descriptor back. The file stays: another process may be waiting on it."""
@@ -57,8 +60,76 @@ class FileLock:
             os.close(self._descriptor)
             self._descriptor = None
 
+    if sys.platform != "win32":
+
+        @contextmanager
+        def _locked(self, kind: int) -> Generator[None]:
+            self._acquire(kind)
+            try:
+                yield
+            finally:
+                assert self._descriptor is not None
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+        def _acquire(self, kind: int) -> None:
+            assert self._descriptor is not None
+            try:
+                fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._wait(kind)
+
+        def _wait(self, kind: int) -> None:
+            """Queue for the lock in a thread, since `flock` itself knows no deadline, and polling starves."""
+            waiter = _Waiter(self._descriptor, kind)
+            waiter.start()
+            if not waiter.granted.wait(PATIENCE) and waiter.abandon():
+                # The waiter keeps the old descriptor and whatever it is granted on it.
+                self._descriptor, _ = _opened(self._path)
+                raise CacheBusy(
+                    f"the cache beside {self._path} has been locked for {PATIENCE:.0f} seconds by {self._holder()}."
+                    " Nothing was changed, and what is to be stored is tried again. End that process, or wait for it."
+                )
+            if waiter.error is not None:
+                raise waiter.error
+
+        def _holder(self) -> str:
+            try:
+                return f"process {int(os.pread(self._descriptor or -1, 20, 0))}"
+            except (OSError, ValueError):
+                return "another process"
+
 
 if sys.platform != "win32":
+
+    class _Waiter(threading.Thread):
+        """Waits for `flock`; lets go of it again if nobody waits any more."""
+
+        def __init__(self, descriptor: int | None, kind: int) -> None:
+            super().__init__(name="cachesaver-lock", daemon=True)
+            assert descriptor is not None
+            self.granted = threading.Event()
+            self.error: OSError | None = None
+            self._descriptor = descriptor
+            self._kind = kind
+            self._abandoned = False
+            self._decision = threading.Lock()
+
+        def run(self) -> None:
+            try:
+                fcntl.flock(self._descriptor, self._kind)
+            except OSError as error:
+                self.error = error
+            with self._decision:
+                if self._abandoned:
+                    os.close(self._descriptor)
+                else:
+                    self.granted.set()
+
+        def abandon(self) -> bool:
+            """Give up, unless it was granted just now."""
+            with self._decision:
+                self._abandoned = not self.granted.is_set()
+            return self._abandoned
 
     def _opened(path: Path) -> tuple[int | None, bool]:
         flags = os.O_NOFOLLOW | os.O_CLOEXEC

@@ -37,19 +37,25 @@ def open_store(path: Path) -> Store:
         _check_sqlite()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_strangers(path)
-        lock = FileLock(_beside(path, ".lock"))
+        lock = FileLock(beside(path, ".lock"))
         try:
-            return _opened(path, lock)
+            store = _opened(path, lock)
         except BaseException:
             lock.close()
             raise
+        try:
+            store.take_in()
+        except BaseException:
+            store.close()
+            raise
+        return store
 
 
 def _opened(path: Path, lock: FileLock) -> Store:
     with lock.exclusive() if lock.writable else lock.shared():
         if not path.exists() or path.stat().st_size == 0:
             _create(path)
-        _refuse_super_journal(path)
+        refuse_super_journal(path)
         writable = lock.writable and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         connection = _connected(path, "rw" if writable else "ro")
         try:
@@ -85,7 +91,7 @@ def _refuse_strangers(path: Path) -> None:
 
 
 def _refuse_emptied(path: Path) -> None:
-    for sidecar in (_beside(path, "-journal"), _beside(path, "-wal")):
+    for sidecar in (beside(path, "-journal"), beside(path, "-wal")):
         if sidecar.exists() and sidecar.stat().st_size:
             raise CacheCorrupt(
                 f"{path} is empty but {sidecar.name} is not: something emptied the cache, and it was not"
@@ -93,9 +99,9 @@ def _refuse_emptied(path: Path) -> None:
             )
 
 
-def _refuse_super_journal(path: Path) -> None:
+def refuse_super_journal(path: Path) -> None:
     """Refuse a journal that makes SQLite delete a file that it names; we never write one."""
-    journal = _beside(path, "-journal")
+    journal = beside(path, "-journal")
     if os.path.lexists(journal) and (journal.is_symlink() or _end(journal) == _SUPER_JOURNAL):
         raise CacheCorrupt(
             f"{journal} was not written by cachesaver and could destroy other files; nothing was touched."
@@ -123,7 +129,7 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
 
 def _create(path: Path) -> None:
     """Make the file under another name, and give it its own when it is whole."""
-    draft = _beside(path, f".{secrets.token_hex(8)}.new")
+    draft = beside(path, f".{secrets.token_hex(8)}.new")
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         with closing(_connected(draft, "rw")) as connection:
@@ -147,5 +153,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def beside(path: Path, suffix: str) -> Path:
+    """A file of the same name and place, with *suffix* behind."""
     return path.with_name(path.name + suffix)

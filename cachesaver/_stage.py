@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 from anyio import (
@@ -23,7 +24,7 @@ from anyio import (
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ._door import Door
-from ._errors import Closed, StageCrashed
+from ._errors import CacheSaverWarning, Closed, StageCrashed
 from ._stats import Stats, Tally, total
 from ._ticket import Ticket
 
@@ -45,6 +46,7 @@ class Stage(AsyncContextManagerMixin, Door):
     def __init__(self, below: Any = None) -> None:
         super().__init__()
         self.below: Stage | None = None if below is None else as_stage(below)
+        self.notices: list[str] = []  # what whoever entered the stage is told when it ends
         self.owed: set[Ticket] = set()  # tickets that this stage has yet to answer or pass on
         self._feed: MemoryObjectSendStream[Tickets] | None = None
         self._scope: CancelScope | None = None
@@ -126,6 +128,7 @@ class Stage(AsyncContextManagerMixin, Door):
     @asynccontextmanager
     async def _life(self) -> AsyncGenerator[None]:
         self.tally = Tally()
+        self.notices = []
         error: BaseException | None = None
         try:
             async with create_task_group() as tasks:
@@ -155,13 +158,25 @@ class Stage(AsyncContextManagerMixin, Door):
             if error is not None:
                 crash.add_note(f"the block itself raised {error!r}")
             raise crash from group
+        except BaseException:  # cancelled, which no warning may replace
+            with suppress(CacheSaverWarning):
+                self._warn()
+            raise
         finally:
             self._feed = None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error
+        if error is None:
+            self._warn()
+            return
+        for notice in self.notices:
+            error.add_note(notice)
+        try:
+            raise error
+        finally:
+            del error
+
+    def _warn(self) -> None:
+        for notice in self.notices:
+            warnings.warn(notice, CacheSaverWarning, stacklevel=2)
 
     async def _serve(self, inbox: Inbox, finished: Event) -> None:
         # Shielded: only leaving the `async with` block ends a stage, so that

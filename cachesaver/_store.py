@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import warnings
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from . import _reads as reads
+from . import _spill as spill
 from . import _writes as writes
-from ._errors import CacheCorrupt, CacheError, CacheMoved, CacheUnavailable
+from ._errors import CacheCorrupt, CacheError, CacheMoved, CacheSaverWarning, CacheUnavailable
 from ._faults import own_errors
 from ._lock import FileLock
 from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record
@@ -75,6 +78,29 @@ class Store:
             raise
         self._trust(bought)
         return placed
+
+    def take_in(self) -> None:
+        """Store what earlier runs spilled beside the file. A file with damaged lines keeps them, under another name."""
+        for path in spill.waiting(self._path) if self._writable else ():
+            file = spill.locked(path)
+            if file is None:
+                continue
+            try:
+                self._take_in(path, file)
+            except CacheError as error:  # what is stored can be used all the same
+                warnings.warn(f"{path.name} waits to be taken in: {error}", CacheSaverWarning, stacklevel=2)
+            finally:
+                os.close(file)
+
+    def _take_in(self, path: Path, file: int) -> None:
+        sales, records, damaged = spill.read(file)
+        # Should an earlier taking in have been killed after its commit, this one must not double it.
+        self._doubt(sales, [Placed(sale.position, None) for sale in sales])
+        self.commit(sales, records)
+        if damaged:
+            path.rename(path.with_suffix(".damaged"))
+        else:
+            path.unlink()
 
     def _doubt(self, bought: Sequence[Bought], placed: Sequence[Placed | CacheError]) -> None:
         """Remember what a failed commit has placed: it may stand in the file all the same."""

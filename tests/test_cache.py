@@ -22,7 +22,17 @@ from pathlib import Path
 import pytest
 
 import cachesaver
-from cachesaver import Cache, CacheBusy, CacheCorrupt, CacheError, CacheFull, CacheMoved, CacheUnavailable, _opening
+from cachesaver import (
+    Cache,
+    CacheBusy,
+    CacheCorrupt,
+    CacheError,
+    CacheFull,
+    CacheMoved,
+    CacheUnavailable,
+    _lock,
+    _opening,
+)
 from cachesaver._records import Answer, Bought, Drawn, KnownPrompt, Placed, Query, Record, Usage
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="flock, fork, limits and modes are POSIX")
@@ -67,6 +77,7 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     code = textwrap.dedent(head) + textwrap.dedent(script)
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -296,6 +307,34 @@ class TestSharing:
             time.sleep(0.1)
             assert not future.done()
         future.result(timeout=10)
+
+    @needs_posix
+    def test_a_process_that_keeps_the_lock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """D2, D5: it is named; nobody waits for ever, nobody gets the lock in vain, and no thread is left."""
+        monkeypatch.setattr(_lock, "PATIENCE", 0.2)
+        script = """
+        from cachesaver._lock import FileLock
+        from pathlib import Path
+        with FileLock(Path(sys.argv[1])).exclusive():
+            print("locked", flush=True)
+            sys.stdin.read()
+        """
+        with Cache(tmp_path) as cache:
+            before = threading.active_count()
+            holder = start(script, f"{cache.path}.lock")
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "locked\n"
+            for _ in range(2):
+                with pytest.raises(CacheBusy, match=f"locked for 0 seconds by process {holder.pid}"):
+                    cache.commit([bought("p", 0, "a")], []).result()
+            holder.communicate("")
+            assert cache.commit([bought("p", 0, "a")], []).result() == [Placed(0, None)]
+            with Cache(tmp_path) as other:  # what the two waiters were granted late is free again
+                other.commit([bought("p", 1, "b")], []).result()
+            for thread in threading.enumerate():
+                if thread.name == "cachesaver-lock":
+                    thread.join(10)
+            assert threading.active_count() == before
 
     def test_another_program_that_keeps_the_file_locked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """D5: a database browser in the middle of a change."""

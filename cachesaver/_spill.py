@@ -1,0 +1,127 @@
+"""What could not be stored by the end of a run: kept in a file beside the cache, which the next opening takes in.
+
+A line of JSON for each sample or assignment, with a checksum; readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from ._prompt import Prompt
+from ._records import Answer, Bought, Record, Usage
+
+_SUFFIX = ".spill"
+_LINE_LIMIT = 64 * 2**20  # characters; a longer line is none of ours
+
+
+def write(cache: Path, sales: Sequence[Bought], records: Sequence[Record]) -> Path:
+    """Keep *sales* and *records* beside the file *cache*, or in the folder for temporary files if that fails."""
+    name = f"{cache.name}.{secrets.token_hex(8)}{_SUFFIX}"
+    try:
+        return _written(cache.with_name(name), sales, records)
+    except OSError:  # no space there, or no permission
+        return _written(Path(tempfile.gettempdir(), name), sales, records)
+
+
+def waiting(cache: Path) -> list[Path]:
+    """The files that wait beside *cache*."""
+    names = cache.parent.glob(f"{cache.name}.*{_SUFFIX}")
+    return sorted(path for path in names if path.is_file() and not path.is_symlink())
+
+
+def read(file: int) -> tuple[list[Bought], list[Record], int]:
+    """The samples and assignments in an open spill file, and how many lines are damaged."""
+    sales: list[Bought] = []
+    records: list[Record] = []
+    damaged = 0
+    with os.fdopen(os.dup(file), "rb") as lines:
+        while line := lines.readline(_LINE_LIMIT):
+            item = _item(line)
+            if isinstance(item, Bought):
+                sales.append(item)
+            elif isinstance(item, Record):
+                records.append(item)
+            else:
+                damaged += 1
+    return sales, records, damaged
+
+
+def locked(path: Path) -> int | None:
+    """An open descriptor of *path* that no other process has; None if one has, or the file is gone."""
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        return None
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return None
+        if not os.path.lexists(path):  # another process has just taken it in
+            os.close(file)
+            return None
+    return file
+
+
+def _written(path: Path, sales: Sequence[Bought], records: Sequence[Record]) -> Path:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(file, "wb") as lines:
+            lines.writelines(map(_line, [*sales, *records]))
+            lines.flush()
+            os.fsync(file)
+    except BaseException:
+        path.unlink()
+        raise
+    return path
+
+
+def _line(item: Bought | Record) -> bytes:
+    kind = "sample" if isinstance(item, Bought) else "assignment"
+    text = json.dumps({kind: {**asdict(item), "key": item.key.hex()}}, sort_keys=True)
+    return f"{_checksum(text)} {text}\n".encode()
+
+
+def _item(line: bytes) -> Bought | Record | None:
+    """What a line says; None if it is damaged, or no such line."""
+    try:
+        checksum, text = line.decode("ascii").rstrip("\n").split(" ", 1)
+        if checksum != _checksum(text):
+            return None
+        ((kind, fields),) = json.loads(text).items()
+        return _sample(fields) if kind == "sample" else _assignment(fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _sample(fields: dict[str, Any]) -> Bought | None:
+    answer, usage = fields["answer"], fields["answer"]["usage"]
+    sale = Bought(
+        bytes.fromhex(fields["key"]),
+        fields["scope"],
+        fields["prompt"],
+        fields["position"],
+        Answer(answer["body"], answer["seconds"], None if usage is None else Usage(**usage)),
+    )
+    return sale if Prompt(json.loads(sale.prompt)).key(sale.scope) == sale.key else None
+
+
+def _assignment(fields: dict[str, Any]) -> Record:
+    draw = fields["namespace"], bytes.fromhex(fields["key"]), fields["request_id"], fields["ordinal"]
+    return Record(*draw, fields["position"])
+
+
+def _checksum(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
