@@ -8,12 +8,12 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, cast
 
 from ._errors import CacheMiss
+from ._prompt import Prompt, decode
 from ._records import KnownPrompt
 from ._threads import completed
 
 if TYPE_CHECKING:
     from ._cache import Cache
-    from ._prompt import Prompt
 
 LOOKED_AT = 500  #: the newest prompts among which the nearest is looked for
 SHOWN = 300  #: characters of a value in a message
@@ -38,7 +38,7 @@ async def cache_miss(cache: Cache, prompt: Prompt, scope: str, known: int) -> Ca
         prompt=prompt.fresh(),
         scope=scope,
         known=known,
-        nearest=None if nearest is None else json.loads(nearest.prompt),
+        nearest=None if nearest is None else decode(nearest.prompt),
         differences=differences,
     )
 
@@ -48,19 +48,28 @@ def find_nearest(candidates: list[KnownPrompt], prompt: Prompt, scope: str) -> K
     asked = fields(prompt.fresh())
 
     def likeness(candidate: KnownPrompt) -> tuple[float, bool]:
-        known = fields(json.loads(candidate.prompt))
+        known = fields(decode(candidate.prompt))
         same = sum(similar(asked[name], known[name]) for name in asked.keys() & known.keys())
         return same / max(len(asked), len(known)), candidate.scope == scope
 
-    others = [candidate for candidate in candidates if candidate.scope != scope or candidate.prompt != prompt.asked]
-    return max(others, key=likeness, default=None)
+    others = [known for known in candidates if known.scope != scope or known.prompt != prompt.asked]
+    return max(filter(readable, others), key=likeness, default=None)
+
+
+def readable(known: KnownPrompt) -> bool:
+    """Whether it is a prompt as cachesaver writes them; the file may come from anybody."""
+    try:
+        Prompt(decode(known.prompt))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def differing(nearest: KnownPrompt, prompt: Prompt, scope: str) -> Iterator[str]:
     """The fields in which *nearest* differs, as "field: there -> here"."""
     if nearest.scope != scope:
         yield f"scope: {nearest.scope} -> {scope}"
-    there, here = fields(json.loads(nearest.prompt)), fields(prompt.fresh())
+    there, here = fields(decode(nearest.prompt)), fields(prompt.fresh())
     for name in [*there, *(name for name in here if name not in there)]:
         if there.get(name, missing) != here.get(name, missing):
             yield f"{name or 'prompt'}: {show(there, name)} -> {show(here, name)}"

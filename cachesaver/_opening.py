@@ -12,6 +12,7 @@ from pathlib import Path
 from ._errors import CacheCorrupt, CacheUnavailable
 from ._faults import own_errors
 from ._lock import FileLock
+from ._prompt import SIZE
 from ._schema import check_header, check_schema, write_schema
 from ._store import Store
 
@@ -102,7 +103,9 @@ def _refuse_emptied(path: Path) -> None:
 def refuse_super_journal(path: Path) -> None:
     """Refuse a journal that makes SQLite delete a file that it names; we never write one."""
     journal = beside(path, "-journal")
-    if os.path.lexists(journal) and (journal.is_symlink() or _end(journal) == _SUPER_JOURNAL):
+    if not os.path.lexists(journal):
+        return
+    if journal.is_symlink() or not journal.is_file() or _end(journal) == _SUPER_JOURNAL:
         raise CacheCorrupt(
             f"{journal} was not written by cachesaver and could destroy other files; nothing was touched."
             " Remove it, if you trust where this cache comes from."
@@ -119,12 +122,20 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
     try:
+        limit(connection)
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def limit(connection: sqlite3.Connection) -> None:
+    """Keep a stranger's file from filling the memory and from reaching other files."""
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * SIZE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 1)
 
 
 def _create(path: Path) -> None:

@@ -19,6 +19,9 @@ SCHEMAS = frozenset(
     | {"parametersJsonSchema", "responseJsonSchema"}
 )
 
+DEPTH = 200  #: how deeply a prompt or an answer may be nested
+SIZE = 32 * 2**20  #: how long its JSON may be, in bytes
+
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -49,27 +52,44 @@ def encode(value: Any, what: str) -> str:
     """The JSON text of *value*; TypeError or ValueError, naming *what*, where it is no JSON."""
     try:
         if not isinstance(value, str):
-            _check(value)
+            _check(value, DEPTH)
         text = _encode(value)
-        text.encode()  # a lone surrogate is a string, but no Unicode text
-    except RecursionError:
-        raise ValueError(f"{what} must not be nested so deeply, nor contain itself") from None
+        size = len(text.encode())  # a lone surrogate is a string, but no Unicode text
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{what} must be JSON: {error}") from None
+    if size > SIZE:
+        raise ValueError(f"{what} must be no longer than {SIZE // 2**20} MiB as JSON; this one has {size} bytes")
     return text
 
 
-def _check(value: Any) -> None:
+def decode(text: str) -> Any:
+    """The value of a JSON text from a file, of whomever; ValueError where it is none, or goes beyond our limits."""
+    try:
+        return _decode(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def _check(value: Any, depth: int) -> None:
     """Refuse what json.dumps would quietly turn into something else."""
+    if depth < 0:
+        raise ValueError(f"it is nested more than {DEPTH} levels deep, or contains itself")
     if isinstance(value, dict):
         for name, item in cast("dict[Any, Any]", value).items():
             if not isinstance(name, str):
                 raise TypeError(f"the key {name!r} of an object is not a string")
-            _check(item)
+            _check(item, depth - 1)
     elif isinstance(value, (list, tuple)):
         for item in cast("list[Any]", value):
-            _check(item)
+            _check(item, depth - 1)
     elif not (value is None or isinstance(value, (str, int, float))):
         raise TypeError(f"{type(value).__name__} is not a JSON type")
 

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from ._prompt import Prompt
+from ._prompt import Prompt, decode
 from ._records import Answer, Bought, Record, Usage
 
 _SUFFIX = ".spill"
@@ -100,9 +100,9 @@ def _item(line: bytes) -> Bought | Record | None:
         checksum, text = line.decode("ascii").rstrip("\n").split(" ", 1)
         if checksum != _checksum(text):
             return None
-        ((kind, fields),) = json.loads(text).items()
+        ((kind, fields),) = decode(text).items()
         return _sample(fields) if kind == "sample" else _assignment(fields)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -115,7 +115,7 @@ def _sample(fields: dict[str, Any]) -> Bought | None:
         fields["position"],
         Answer(answer["body"], answer["seconds"], None if usage is None else Usage(**usage)),
     )
-    return sale if Prompt(json.loads(sale.prompt)).key(sale.scope) == sale.key else None
+    return sale if Prompt(decode(sale.prompt)).key(sale.scope) == sale.key else None
 
 
 def _assignment(fields: dict[str, Any]) -> Record:

@@ -7,15 +7,14 @@ answer at any time: `owner`, whose `owed` holds the ticket.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from anyio import Event
 
-from ._errors import CacheSaverError, Closed
-from ._prompt import Prompt, encode
+from ._errors import CacheCorrupt, CacheSaverError, Closed
+from ._prompt import Prompt, decode, encode
 from ._records import Answer
 from ._usage import usage_of
 
@@ -39,7 +38,10 @@ class Draw(NamedTuple):
     @property
     def value(self) -> Any:
         """A copy of the model's answer."""
-        return json.loads(self.answer.body)
+        try:
+            return decode(self.answer.body)
+        except ValueError as error:
+            raise CacheCorrupt(f"a stored answer is not what cachesaver writes: {error}; it is not used") from None
 
 
 class Claim(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 import tempfile
@@ -15,8 +14,8 @@ from typing import Any
 from ._errors import CacheCorrupt, CacheUnavailable
 from ._faults import own_errors
 from ._lock import FileLock
-from ._opening import beside, open_store, refuse_super_journal
-from ._prompt import Prompt
+from ._opening import beside, limit, open_store, refuse_super_journal
+from ._prompt import Prompt, decode
 from ._rows import read_answer
 from ._schema import check_header, check_schema
 
@@ -89,6 +88,7 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
                 if file.is_file():
                     shutil.copyfile(file, copy.with_name(file.name))
         with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+            limit(connection)
             connection.execute("PRAGMA trusted_schema = OFF")
             check_header(connection, path)
             check_schema(connection, path)
@@ -121,7 +121,7 @@ def _whole(connection: sqlite3.Connection, findings: Findings) -> Iterator[tuple
             try:
                 problem = _problem(table, row, keys, samples, names)
                 row = _decoded(table, row)
-            except (TypeError, ValueError, RecursionError) as error:
+            except (TypeError, ValueError) as error:
                 problem = str(error)
             if problem:
                 findings.problems.append(f"{table}, row {row[0]}: {problem}")
@@ -137,7 +137,7 @@ def _problem(
     match table:
         case "prompts":
             number, key, scope, prompt, _ = row
-            if Prompt(json.loads(prompt)).key(scope.decode()) != key:
+            if Prompt(decode(prompt.decode())).key(scope.decode()) != key:
                 return "its key is not that of its prompt"
             keys[number] = key
         case "samples":
