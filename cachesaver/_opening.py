@@ -88,6 +88,9 @@ def _refuse_strangers(path: Path) -> None:
     # it: closing a file that this process has open drops SQLite's locks on it.
     uri = f"{path.as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as connection:
+        # Somebody may be in the middle of a commit, or have died there: page 1, written first,
+        # then counts pages that the file does not have yet. This makes SQLite read it all the same.
+        connection.execute("PRAGMA writable_schema = ON")
         check_header(connection, path)
 
 

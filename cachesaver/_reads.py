@@ -28,7 +28,8 @@ def stock(connection: Connection, key: bytes) -> Stock:
 def answer(connection: Connection, key: bytes, position: int) -> Answer | CacheCorrupt | None:
     """The answer at one place, None if there is none."""
     row = connection.execute(sql.ONE_SAMPLE, (key, position)).fetchone()
-    return row and read_answer(key, row)
+    # With the position asked for: a damaged index can lead to the whole row of another.
+    return row and read_answer(key, (position, *row[1:]))
 
 
 def draws(connection: Connection, namespace: str, key: bytes) -> tuple[Drawn, ...]:
