@@ -61,6 +61,19 @@ class Collecting:
         if self._notice is not None:  # nobody is left to tell
             self._desk.stage.notices.append(self._notice)
 
+    def store_late(self, purchase: Purchase) -> None:
+        """Keep what came after the end, when nobody collects any more."""
+        sales = purchase.bought(self._desk.scope)
+        try:
+            self._spill_if_it_fails(self._desk.cache.commit(sales, []), sales, [])
+        except CacheError:  # it is closed
+            self._spilled(sales, [])
+
+    def _spill_if_it_fails(
+        self, committing: Future[list[Placed | CacheError]], sales: list[Bought], records: list[Record]
+    ) -> None:
+        committing.add_done_callback(lambda done: done.exception() and self._spilled(sales, records))
+
     def _spilled(self, sales: list[Bought], records: list[Record]) -> str:
         what = f"{len(sales)} bought samples and {len(records)} assignments could not be stored in the cache"
         try:
@@ -86,10 +99,10 @@ class Collecting:
             placed = await completed(committing)
         except CacheError as error:
             failure, placed = error, [error] * len(sales)
-        except BaseException:  # cut off; the thread goes on, and what it cannot store is spilled
+        except BaseException:  # cut off, and the thread goes on
             self._unstored, self._unrecorded = [], []
             if committing is not None:
-                committing.add_done_callback(lambda done: done.exception() and self._spilled(sales, records))
+                self._spill_if_it_fails(committing, sales, records)
             raise
         self._unstored = []
         self._unrecorded = records if failure else _of_failed(records, sales, placed)

@@ -9,14 +9,12 @@ commit is made is stored together by the next.
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from anyio import ClosedResourceError, EndOfStream, WouldBlock, create_memory_object_stream, create_task_group
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ._claim import Claim
-from ._errors import CacheError
 from ._ledger import Ledger
 from ._memory import Memory
 from ._purchase import Purchase
@@ -52,7 +50,7 @@ class Desk:
         from ._collecting import Collecting
         from ._intake import Intake
 
-        collecting = Collecting(self)
+        collecting = self._collecting = Collecting(self)
         with self._orders, self._ordered, self._returns, self._returned:
             try:
                 async with create_task_group() as tasks:
@@ -86,9 +84,8 @@ class Desk:
         """A purchase has come back."""
         try:
             self._returns.send_nowait(purchase)
-        except ClosedResourceError:  # too late: nobody collects any more, but it is paid for
-            with suppress(CacheError):
-                self.cache.commit(purchase.bought(self.scope), [])
+        except ClosedResourceError:
+            self._collecting.store_late(purchase)
 
     async def _order(self) -> None:
         async for purchases in self._ordered:

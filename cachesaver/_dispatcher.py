@@ -15,7 +15,7 @@ from ._records import Answer
 from ._resource import Resource
 from ._stage import Inbox, Stage, Tickets
 from ._stats import tokens_paid
-from ._ticket import Abandoned, Draw, Ticket, own_error, still_wanted
+from ._ticket import ABANDONED, Abandoned, Draw, Ticket, own_error, still_wanted
 from ._usage import usage_of
 
 STOPPED = "the stack was stopped before the model had answered; ask again in a new run"
@@ -97,7 +97,7 @@ class Dispatcher(Stage):
     async def _call(self, ticket: Ticket, n: int, bought: list[Draw]) -> None:
         async with self._lent() as resource:
             if not ticket.wanted:  # they left while it waited for its turn
-                raise Abandoned("every caller left before this was sent")
+                raise Abandoned(ABANDONED)
             start = current_time()
             labels = {"namespace": ticket.namespace, "request_id": ticket.request_id, "resource": resource}
             with self._counted(start):

@@ -104,7 +104,7 @@ class Intake:
             answer = answers.get(place) or lost(*place)
             if isinstance(answer, CacheCorrupt):
                 claim.fail(own_error(answer) or answer)
-            else:
+            elif claim.wanted:
                 self._desk.memory.put(place, answer)
                 self._hit(claim, place[1], answer)
 

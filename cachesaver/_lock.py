@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ._errors import CacheBusy
@@ -50,8 +50,7 @@ class FileLock:
             yield
         else:
             with self._locked(fcntl.LOCK_EX):
-                if self.writable:
-                    os.pwrite(self._descriptor, b"%-20d\n" % os.getpid(), 0)
+                self._sign()
                 yield
 
     def close(self) -> None:
@@ -91,6 +90,12 @@ class FileLock:
                 )
             if waiter.error is not None:
                 raise waiter.error
+
+        def _sign(self) -> None:
+            """Write down who has the lock; on a full disk it stays untold."""
+            if self.writable and self._descriptor is not None:
+                with suppress(OSError):
+                    os.pwrite(self._descriptor, b"%-20d\n" % os.getpid(), 0)
 
         def _holder(self) -> str:
             try:

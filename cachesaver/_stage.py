@@ -160,23 +160,24 @@ class Stage(AsyncContextManagerMixin, Door):
             raise crash from group
         except BaseException:  # cancelled, which no warning may replace
             with suppress(CacheSaverWarning):
-                self._warn()
+                self._tell(None)
             raise
         finally:
             self._feed = None
-        if error is None:
-            self._warn()
-            return
-        for notice in self.notices:
-            error.add_note(notice)
         try:
-            raise error
+            self._tell(error)
         finally:
             del error
 
-    def _warn(self) -> None:
+    def _tell(self, error: BaseException | None) -> None:
+        """Raise the block's own *error*, with what else is to be told as its notes; without one, warn."""
         for notice in self.notices:
-            warnings.warn(notice, CacheSaverWarning, stacklevel=2)
+            if error is None:
+                warnings.warn(notice, CacheSaverWarning, stacklevel=3)
+            else:
+                error.add_note(notice)
+        if error is not None:
+            raise error
 
     async def _serve(self, inbox: Inbox, finished: Event) -> None:
         # Shielded: only leaving the `async with` block ends a stage, so that

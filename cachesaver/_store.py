@@ -82,15 +82,16 @@ class Store:
     def take_in(self) -> None:
         """Store what earlier runs spilled beside the file. A file with damaged lines keeps them, under another name."""
         for path in spill.waiting(self._path) if self._writable else ():
-            file = spill.locked(path)
-            if file is None:
-                continue
             try:
-                self._take_in(path, file)
-            except CacheError as error:  # what is stored can be used all the same
+                file = spill.locked(path)
+                if file is None:
+                    continue
+                try:
+                    self._take_in(path, file)
+                finally:
+                    os.close(file)
+            except (CacheError, OSError) as error:  # what is stored can be used all the same
                 warnings.warn(f"{path.name} waits to be taken in: {error}", CacheSaverWarning, stacklevel=2)
-            finally:
-                os.close(file)
 
     def _take_in(self, path: Path, file: int) -> None:
         sales, records, damaged = spill.read(file)

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from ._stage import Stage
 
 
+ABANDONED = "every caller left, so nobody waits for this any more"
+
+
 class Abandoned(CacheSaverError):
-    """Every caller went away before anything was sent."""
+    """Every caller went away."""
 
 
 class Draw(NamedTuple):
@@ -161,6 +164,7 @@ class Ticket:
         for delegate in self.delegates:
             if not delegate.wanted:
                 delegate.leave()
+                delegate.fail(Abandoned(ABANDONED))  # a stage waits for it
 
 
 class Merged(Ticket):
@@ -240,7 +244,7 @@ def still_wanted(tickets: Iterable[Ticket]) -> list[Ticket]:
         if ticket.wanted:
             wanted.append(ticket)
         else:
-            ticket.fail(Abandoned("every caller left before this was sent"))
+            ticket.fail(Abandoned(ABANDONED))
     return wanted
 
 

@@ -119,15 +119,15 @@ def _whole(connection: sqlite3.Connection, findings: Findings) -> Iterator[tuple
     for table in _COLUMNS:
         for row in _rows(connection, table, findings):
             try:
+                text = _decoded(table, row)  # first: what is no text is not whole, and nothing may refer to it
                 problem = _problem(table, row, keys, samples, names)
-                row = _decoded(table, row)
             except (TypeError, ValueError) as error:
-                problem = str(error)
-            if problem:
+                text, problem = row, str(error)
+            if problem is not None:
                 findings.problems.append(f"{table}, row {row[0]}: {problem}")
-                continue
-            findings.whole[table] += 1
-            yield table, row
+            else:
+                findings.whole[table] += 1
+                yield table, text
 
 
 def _problem(

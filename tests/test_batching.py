@@ -6,7 +6,19 @@ import anyio
 import pytest
 from anyio import create_task_group, current_time
 
-from cachesaver import Batcher, Cache, Cacher, Deduplicator, Dispatcher, ModelError, Reorderer, Request, local, online
+from cachesaver import (
+    Batcher,
+    Cache,
+    Cacher,
+    Deduplicator,
+    Dispatcher,
+    ModelError,
+    Reorderer,
+    Request,
+    Stage,
+    local,
+    online,
+)
 from cachesaver.testing import CountingModel, FakeBatchModel
 
 from ._asking import gather
@@ -180,15 +192,19 @@ async def test_namespaces_are_not_merged() -> None:
 
 async def test_ids_are_ordered_as_people_number_things(cache: Cache) -> None:
     """S6: on an empty cache the order in a list is that of ids: step-2 before step-10."""
-    seen: list[str] = []
+    seen: list[str | None] = []
 
-    async def model(prompt, request_id):
-        seen.append(request_id)
-        return prompt
+    class Watch(Stage):
+        async def run(self, inbox):
+            async for tickets in inbox:
+                seen.extend(ticket.request_id for ticket in tickets)
+                for ticket in tickets:
+                    ticket.reply([ticket.prompt.fresh()])
 
-    async with Batcher(Reorderer(model), batch_size=4, timeout=1) as api:
-        await gather(api, [Request("p", request_id=name) for name in ("step-10", "step-2", "a", "step-1")])
-    assert seen[:1] == ["a"] or sorted(seen) == ["a", "step-1", "step-10", "step-2"]  # trio starts tasks in any order
+    names = (None, "step-10", "step-2", "a", "step-1", "step-007")
+    async with Reorderer(Watch()) as api:
+        await api.batch_request([Request("p", request_id=name) for name in names])
+    assert seen == ["a", "step-1", "step-2", "step-007", "step-10", None]
 
 
 async def test_every_stage_is_a_model(cache: Cache, tmp_path) -> None:

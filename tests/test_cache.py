@@ -570,6 +570,22 @@ class TestNoSpace:
         """
         assert run(script, tmp_path) == ["full True", "1", "True"]
 
+    def test_opening_on_a_full_disk(self, tmp_path: Path) -> None:
+        """D5: what is stored is read; not even the lock file need grow."""
+        script = """
+        import resource, sqlite_utils
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        with Cache(sys.argv[1]) as cache:
+            place = (key("p"), 0)
+            answer = cache.read([place]).result()[place].body
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        print(answer)
+        """
+        with Cache(tmp_path) as cache:
+            cache.commit([bought("p", 0, "a")], []).result()
+        Path(f"{cache.path}.lock").write_bytes(b"")
+        assert run(script, tmp_path) == ['"a"']
+
     def test_no_page_is_left(self, cache: Cache) -> None:
         """D5: SQLITE_FULL itself."""
         assert cache._owner is not None

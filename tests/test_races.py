@@ -377,3 +377,66 @@ async def test_a_key_added_while_another_rests_is_used() -> None:
         tasks.start_soon(use)
     assert got[0][0] == "b"
     assert got[0][1] - start < 1
+
+
+@pytest.mark.parametrize("stack", [online, local, Cacher])
+async def test_a_stage_that_asks_on_behalf_of_a_caller_that_left(stack: Any, cache: Cache) -> None:
+    """F6, F7, S14: it hears of it, so that its task ends; what it had drawn is offered again."""
+
+    class Delegating(Stage):
+        async def run(self, inbox: Any) -> None:
+            async with create_task_group() as tasks:
+                async for tickets in inbox:
+                    for ticket in tickets:
+                        tasks.start_soon(self.ask, ticket)
+
+        async def ask(self, ticket: Any) -> None:
+            assert self.below is not None
+            child = ticket.child()
+            await self.below.submit([child])
+            try:
+                ticket.answer(await child.result())
+            except Exception as error:
+                ticket.fail(error)
+
+    model = CountingModel(delay=10)
+    with fail_after(100):
+        async with Delegating(stack(model, cache)) as api:
+            with move_on_after(1):
+                await api.request("p", request_id="x")
+            assert (await api.request("p", request_id="x")).positions == [0]
+    assert model.sold == 1
+
+
+@pytest.mark.parametrize("trouble", ["the cache is closed", "the commit fails"])
+async def test_a_late_answer_that_cannot_be_stored_is_spilled(trouble: str, tmp_path: Path) -> None:
+    """F7, D5: nothing paid for is lost, however late it comes."""
+
+    class Deaf(CountingModel):
+        async def request(self, prompt: Any, n: int = 1) -> list[Any]:
+            with CancelScope(shield=True):
+                await sleep(8)
+                return await super().request(prompt, n)
+
+    model = Deaf()
+    cache = BusyCache(tmp_path)
+    cache.failures = 99 if trouble == "the commit fails" else 0
+    cache.__enter__()
+    async with create_task_group() as tasks:
+
+        async def ask() -> None:
+            with pytest.raises(Closed):
+                await api.request("p")
+            if trouble == "the cache is closed":
+                cache.close()
+
+        with pytest.raises(ZeroDivisionError):
+            async with online(model, cache) as api:
+                tasks.start_soon(ask)
+                await sleep(0.5)
+                raise ZeroDivisionError
+    cache.close()
+    assert model.sold == 1
+    with Cache(tmp_path) as cache:
+        async with online(model, cache, mode="offline") as api:
+            assert (await api.request("p")).data == ["p#0"]

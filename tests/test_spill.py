@@ -195,6 +195,21 @@ class TestTakingIn:
             assert samples(cache) == 0
         assert target.exists()
 
+    def test_one_that_cannot_be_opened_blocks_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """D5: what is stored can be used all the same, and the file waits."""
+
+        def refused(path: Path) -> int:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        cache = Cache(tmp_path)
+        cache.spill([sale("p", 0, "a")], [])
+        monkeypatch.setattr("cachesaver._spill.locked", refused)
+        with pytest.warns(CacheSaverWarning, match="waits to be taken in"):
+            cache.__enter__()
+        assert samples(cache) == 0
+        cache.close()
+        assert len(waiting(cache.path)) == 1
+
     def test_a_folder_that_takes_no_file(self, tmp_path: Path) -> None:
         """D5: it goes to the folder for temporary files, and the path is told."""
         path = Cache(tmp_path / "gone").spill([sale("p", 0, "a")], [])

@@ -138,6 +138,18 @@ class TestSalvage:
         assert cachesaver("verify", tmp_path / "new.db").returncode == 0
         assert cache.path.read_bytes() == content
 
+    def test_a_prompt_that_is_not_whole_takes_its_samples_along(self, cache: Cache, tmp_path: Path) -> None:
+        """D5: no sample without its prompt, also where only the date is damaged."""
+        with closing(sqlite3.connect(cache.path)) as connection:
+            ((seen,),) = connection.execute("SELECT first_seen FROM prompts WHERE id = 18").fetchall()
+        content = cache.path.read_bytes()
+        start = content.index(b'{"question":17}' + seen.encode()) + 15
+        cache.path.write_bytes(content[:start] + b"\xff" + content[start + 1 :])
+        assert cachesaver("salvage", cache.path, tmp_path / "new.db").returncode == 1
+        with closing(sqlite3.connect(tmp_path / "new.db")) as connection:
+            assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+            assert connection.execute("SELECT count(*) FROM samples").fetchone() == (295,)
+
     def test_an_interrupted_commit_is_rolled_back_in_the_new_file(self, cache: Cache, tmp_path: Path) -> None:
         """D1: the journal beside the file counts; the file itself stays as it is."""
         program = """
