@@ -13,7 +13,7 @@ from typing import TypeVar
 from . import _spill as spill
 from ._errors import CacheCorrupt, CacheError, CacheUnavailable
 from ._opening import open_store
-from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record
+from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record, Settled
 from ._store import Store
 
 T = TypeVar("T")
@@ -80,6 +80,10 @@ class Cache:
         An answer that cannot be stored is a `CacheError` in its place of the list.
         """
         return self._submit(lambda store: store.commit(bought, records))
+
+    def settle(self, bought: Sequence[Bought], records: Sequence[Record], *, sole: bool) -> Future[Settled]:
+        """Commit; if *sole*, only those assignments whose sample no other draw of their namespace has."""
+        return self._submit(lambda store: store.settle(bought, records, sole=sole))
 
     def spill(self, bought: Sequence[Bought], records: Sequence[Record]) -> Path:
         """Keep what could not be stored in a file beside the cache, which the next opening takes in."""

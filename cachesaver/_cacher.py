@@ -18,9 +18,15 @@ class Cacher(Stage):
     the model's `cache_scope`, else to its class's qualified name. *mode*: "reuse";
     "offline" raises `CacheMiss` instead of buying; "refresh" buys new samples and
     appends them; "bypass" neither reads nor writes.
+
+    *shared*: other processes and stacks work in the same namespaces at the same
+    time, and no sample is given to two requests of one namespace, whichever of
+    them asks. Every request then needs an id, which names it among all of them.
     """
 
-    def __init__(self, model: Any, cache: Cache, *, scope: str | None = None, mode: Mode = "reuse") -> None:
+    def __init__(
+        self, model: Any, cache: Cache, *, scope: str | None = None, mode: Mode = "reuse", shared: bool = False
+    ) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}; not {mode!r}")
         if not isinstance(cache, Cache):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -29,6 +35,7 @@ class Cacher(Stage):
         assert self.below is not None
         self.cache = cache
         self.mode: Mode = mode
+        self.shared = shared
         self._scope_name = self.below.scope if scope is None else scope
 
     @property
@@ -45,4 +52,5 @@ class Cacher(Stage):
             async for tickets in inbox:
                 await self.below.submit(tickets)
         else:
-            await Desk(self, self.below, self.cache, scope=self.scope, mode=self.mode).serve(inbox)
+            desk = Desk(self, self.below, self.cache, scope=self.scope, mode=self.mode, shared=self.shared)
+            await desk.serve(inbox)

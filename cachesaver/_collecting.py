@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._claim import Claim, given
 from ._errors import CacheError, Closed
 from ._purchase import Purchase
-from ._records import Answer, Bought, Placed, Record
+from ._records import Answer, Bought, Placed, Record, Settled
 from ._threads import completed
 from ._ticket import own_error
 
@@ -32,10 +32,12 @@ class Collecting:
         claims = [item for item in returns if isinstance(item, Claim) and (item.wanted or item.ticket.answered)]
         bought = [sale for purchase in purchases for sale in purchase.bought(self._desk.scope)]
         records = [(claim, record) for claim in claims for record in claim.records()]
-        records += [pair for purchase in purchases for pair in _records(purchase)]
+        if not self._desk.shared:  # there it is decided when a claim has all its samples
+            records += [pair for purchase in purchases for pair in _records(purchase)]
         for claim, record in records:  # before the await: what is given back meanwhile stays reserved for its draw
             claim.recorded(record)
-        placed = await self._commit(bought, [record for _, record in records])
+        placed, lost = await self._commit(bought, [record for _, record in records])
+        self._deal_again([pair for pair in records if pair[1] in lost] if lost else [])
         filled = self._shelve(purchases, placed)
         for purchase in purchases:
             self._hand_on(purchase)
@@ -69,9 +71,7 @@ class Collecting:
         except CacheError:  # it is closed
             self._spilled(sales, [])
 
-    def _spill_if_it_fails(
-        self, committing: Future[list[Placed | CacheError]], sales: list[Bought], records: list[Record]
-    ) -> None:
+    def _spill_if_it_fails(self, committing: Future[Any], sales: list[Bought], records: list[Record]) -> None:
         committing.add_done_callback(lambda done: done.exception() and self._spilled(sales, records))
 
     def _spilled(self, sales: list[Bought], records: list[Record]) -> str:
@@ -84,27 +84,27 @@ class Collecting:
 
     # What came
 
-    async def _commit(self, bought: list[Bought], records: list[Record]) -> list[Placed]:
-        """Write to the cache: where *bought* was kept.
+    async def _commit(self, bought: list[Bought], records: list[Record]) -> tuple[list[Placed], list[Record]]:
+        """Write to the cache: where *bought* was kept, and which records other processes made impossible.
 
         What could not be written stays in memory and is tried again with the next commit.
         """
         sales, records = [*self._unstored, *bought], [*self._unrecorded, *records]
         if not sales and not records:
-            return []
+            return [], []
         failure: CacheError | None = None
-        committing: Future[list[Placed | CacheError]] | None = None
+        committing: Future[Settled] | None = None
         try:
-            committing = self._desk.cache.commit(sales, records)
-            placed = await completed(committing)
+            committing = self._desk.cache.settle(sales, records, sole=self._desk.shared)
+            settled = await completed(committing)
         except CacheError as error:
-            failure, placed = error, [error] * len(sales)
+            failure, settled = error, Settled([error] * len(sales), [])
         except BaseException:  # cut off, and the thread goes on
             self._unstored, self._unrecorded = [], []
             if committing is not None:
                 self._spill_if_it_fails(committing, sales, records)
             raise
-        self._unstored = []
+        self._unstored, placed = [], settled.placed
         self._unrecorded = records if failure else _of_failed(records, sales, placed)
         for sale, place in zip(sales, placed, strict=True):
             if isinstance(place, CacheError):
@@ -115,7 +115,14 @@ class Collecting:
         self._caution(failure or next((place for place in placed if isinstance(place, CacheError)), None))
         wanted = zip(sales, placed, strict=True)
         kept = [Placed(sale.position, None) if isinstance(place, CacheError) else place for sale, place in wanted]
-        return kept[len(sales) - len(bought) :]
+        return kept[len(sales) - len(bought) :], settled.lost
+
+    def _deal_again(self, lost: list[tuple[Claim, Record]]) -> None:
+        """Others got there first: these claims are dealt other positions."""
+        for claim, record in lost:
+            claim.drawer.forget((record.request_id, record.ordinal))
+        for claim in dict.fromkeys(claim for claim, _ in lost):
+            self._desk.deal_again(claim)
 
     def _caution(self, error: CacheError | None) -> None:
         if error is None:

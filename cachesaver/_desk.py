@@ -31,13 +31,14 @@ GROUP = 256  #: tickets that are looked up, or returns that are stored, in one g
 class Desk:
     """What the three loops share, and their life."""
 
-    def __init__(self, stage: Stage, below: Stage, cache: Cache, *, scope: str, mode: str) -> None:
+    def __init__(self, stage: Stage, below: Stage, cache: Cache, *, scope: str, mode: str, shared: bool) -> None:
         self.stage = stage
         self.below = below
         self.cache = cache
         self.scope = scope
         self.offline = mode == "offline"
-        self.ledger = Ledger(fresh=mode == "refresh")
+        self.shared = shared
+        self.ledger = Ledger(fresh=mode == "refresh", shared=shared)
         self.memory = Memory()
         # No limit of their own: they hold no more than what callers wait for.
         self._orders, self._ordered = create_memory_object_stream[list[Ticket]](math.inf)
@@ -56,9 +57,9 @@ class Desk:
                 async with create_task_group() as tasks:
                     tasks.start_soon(self._order)
                     tasks.start_soon(self._collect, collecting)
-                    intake = Intake(self, tasks)
+                    self._tasks, self._intake = tasks, Intake(self, tasks)
                     async for tickets in inbox:
-                        await intake.deal(all_waiting(tickets, inbox))
+                        await self._intake.deal(all_waiting(tickets, inbox))
                     self._draining = True
                     self._close_if_idle()
                 await collecting.finish()
@@ -79,6 +80,17 @@ class Desk:
             claim.answer()
         self._outstanding += 1
         self._returns.send_nowait(claim)
+
+    def deal_again(self, claim: Claim) -> None:
+        """Another process was first at one of the positions of *claim*."""
+        claim.release()
+        self._outstanding += 1
+        self._tasks.start_soon(self._deal_again, claim.ticket)
+
+    async def _deal_again(self, ticket: Ticket) -> None:
+        await self._intake.deal_again(ticket)
+        self._outstanding -= 1
+        self._close_if_idle()
 
     def _take(self, purchase: Purchase) -> None:
         """A purchase has come back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from anyio.abc import TaskGroup
@@ -28,6 +28,12 @@ UNSTABLE = (
 )
 
 
+NAMELESS = (
+    "this request has no request id, and it needs one: its namespace is shared with other processes, among which"
+    " there is no order of arrival. Nothing was sent. Give it an id that no other request of the namespace has."
+)
+
+
 class Intake:
     """The first of the Cacher's loops: one call of `deal` for each list of tickets."""
 
@@ -38,13 +44,21 @@ class Intake:
 
     async def deal(self, tickets: Tickets) -> None:
         """Answer or order everything that *tickets* ask; one hop to the cache for all of them."""
-        groups = [parts for ticket in tickets if (parts := self._owe(ticket))]
+        await self._deal([parts for ticket in tickets if (parts := self._owe(ticket))])
+
+    async def deal_again(self, ticket: Ticket) -> None:
+        """Another process was first at a position of *ticket*: it gets others."""
+        await self._deal([[ticket]])
+
+    async def _deal(self, groups: list[list[Ticket]]) -> None:
         keys = {part: group[0].prompt.key(self._desk.scope) for group in groups for part in group}
         try:
             await self._learn(keys)
+        except CacheCorrupt as error:
+            await self._deal_singly(groups, error)
+            return
         except CacheError as error:
-            for part in keys:
-                part.fail(own_error(error) or error)
+            fail(keys, error)
             return
         claims = [claim for group in groups for claim in self._claim(group, keys[group[0]])]
         try:
@@ -56,6 +70,14 @@ class Intake:
             if claim.wanted and not claim.missing:
                 self._desk.deliver(claim)
 
+    async def _deal_singly(self, groups: list[list[Ticket]], error: CacheCorrupt) -> None:
+        """What is damaged of one prompt fails those who ask for it, and no others."""
+        if len(groups) == 1:
+            fail(groups[0], error)
+            return
+        for group in groups:
+            await self._deal([group])
+
     def _owe(self, ticket: Ticket) -> list[Ticket]:
         """The callers' own tickets in *ticket*, from here on ours to answer."""
         disown(ticket)
@@ -64,7 +86,11 @@ class Intake:
         for part in parts:
             part.owner = stage
         stage.owed.update(parts)
-        return parts
+        if self._desk.shared:
+            for part in parts:
+                if identity(part)[1:] == (None, None):
+                    part.fail(ValueError(NAMELESS))
+        return still_wanted(parts)
 
     # What the cache knows
 
@@ -78,9 +104,9 @@ class Intake:
             namespace, label, _ = identity(ticket)
             shelf = desk.ledger.shelves.get(key)
             drawer = desk.ledger.drawers.get((namespace, key))
-            if drawer is None:
+            if drawer is None or desk.shared:
                 draws.add((namespace, key))
-            if shelf is None or (not desk.offline and short(shelf, drawer, ticket.n)):
+            if shelf is None or desk.shared or (not desk.offline and short(shelf, drawer, ticket.n)):
                 stocks.add(key)
             if label is not None:
                 labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
@@ -175,9 +201,7 @@ class Intake:
                 self._hit(claim, position, answer)
 
     def _hit(self, claim: Claim, position: int, answer: Answer) -> None:
-        tally = self._desk.stage.tally
-        tally.hits += 1
-        tally.save(answer)
+        self._desk.stage.tally.hit(answer)
         claim.fill(position, given(answer, position, cached=True))
 
     async def _miss(self, claim: Claim) -> None:
@@ -211,6 +235,12 @@ def lost(key: bytes, position: int) -> CacheCorrupt:
         f"sample {position} of prompt {key.hex()} is missing in the cache file though its index names it: the file is"
         " damaged; nothing was changed. Restore a copy of the file, or refresh the prompt."
     )
+
+
+def fail(tickets: Iterable[Ticket], error: CacheError) -> None:
+    """Each ticket gets the error as its own."""
+    for ticket in tickets:
+        ticket.fail(own_error(error) or error)
 
 
 def unread(claims: list[Claim]) -> list[Claim]:

@@ -27,6 +27,17 @@ Label = str | None
 Draw = tuple[Label, int]  # a request id and its ordinal
 
 
+def sole(draws: Iterable[Drawn]) -> dict[Draw, int]:
+    """The position of each draw where none has two holders: the latest record counts, of a draw and of a position."""
+    positions: dict[Draw, int] = {}
+    holders: dict[int, Draw] = {}
+    for drawn in draws:
+        draw = (drawn.request_id, drawn.ordinal)
+        positions[draw] = drawn.position
+        holders[drawn.position] = draw
+    return {draw: position for draw, position in positions.items() if holders[position] == draw}
+
+
 class Shelf:
     """The list of samples of one prompt, as far as this run knows it.
 
@@ -114,12 +125,20 @@ class Drawer:
             return
         before = self.recorded.get(draw)
         if before is not None:
-            self.reserved[before] -= 1
-            if not self.reserved[before]:
-                del self.reserved[before]
-                self._floor = min(self._floor, before)
+            self._unreserve(before)
         self.recorded[draw] = position
         self.reserved[position] = self.reserved.get(position, 0) + 1
+
+    def forget(self, draw: Draw) -> None:
+        """The cache did not take the record of *draw* after all."""
+        position = self.recorded.pop(draw)
+        self._unreserve(position)
+
+    def _unreserve(self, position: int) -> None:
+        self.reserved[position] -= 1
+        if not self.reserved[position]:
+            del self.reserved[position]
+            self._floor = min(self._floor, position)
 
     def lacks(self, draw: Draw, position: int) -> bool:
         """Whether it is news that *draw* got *position*: of an id the latest counts, else the order of arrival."""
@@ -178,10 +197,11 @@ class Drawer:
 class Ledger:
     """All shelves and drawers of one run."""
 
-    def __init__(self, *, fresh: bool) -> None:
+    def __init__(self, *, fresh: bool, shared: bool) -> None:
         self.shelves: dict[bytes, Shelf] = {}
         self.drawers: dict[tuple[str, bytes], Drawer] = {}
         self._fresh = fresh  # refresh: what was stored before this run is out of bounds
+        self._shared = shared  # other processes draw from the same drawers
         self._an_id_was_found = False
 
     def learn(self, loaded: Loaded) -> None:
@@ -189,7 +209,11 @@ class Ledger:
         for key, stock in loaded.stocks.items():
             self._stock(key, stock)
         for place, records in loaded.draws.items():
-            if place not in self.drawers:
+            if self._shared:
+                drawer = self.drawers.setdefault(place, Drawer())
+                for draw, position in sole(records).items():
+                    drawer.record(draw, position)
+            elif place not in self.drawers:
                 self.drawers[place] = Drawer(records)
         for (key, label, ordinal), position in loaded.labels.items():
             self.shelves[key].note((label, ordinal), position)
@@ -208,7 +232,7 @@ class Ledger:
 
     def place_of_others(self, shelf: Shelf, drawer: Drawer, label: Label) -> int | None:
         """Before one is bought: a position recorded for another id, while no id of this run has been found."""
-        return None if self._an_id_was_found else drawer.lowest_of_others(shelf, label)
+        return None if self._an_id_was_found or self._shared else drawer.lowest_of_others(shelf, label)
 
     def _stock(self, key: bytes, stock: Stock) -> None:
         shelf = self.shelves.get(key)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 
 from ._errors import CacheCorrupt, CacheUnavailable
 from ._faults import own_errors
+from ._files import beside, sync_folder
 from ._lock import FileLock
 from ._prompt import SIZE
 from ._schema import check_header, check_schema, write_schema
@@ -152,21 +152,6 @@ def _create(path: Path) -> None:
         if path.exists():  # and empty, or we were not here
             path.unlink()
         os.link(draft, path)  # unlike a rename, this never takes another file's place
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """A file of the same name and place, with *suffix* behind."""
-    return path.with_name(path.name + suffix)

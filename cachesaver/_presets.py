@@ -20,6 +20,7 @@ def online(
     *,
     scope: str | None = None,
     mode: Mode = "reuse",
+    shared: bool = False,
     limiter: AbstractAsyncContextManager[Any] | None = None,
     batch_size: int = 64,
 ) -> Batcher:
@@ -27,7 +28,10 @@ def online(
 
     Nothing waits for a batch to fill: a batch is what is there.
     """
-    return Batcher(Reorderer(Deduplicator(Cacher(_bottom(model, limiter), cache, scope=scope, mode=mode))), batch_size)
+    return Batcher(
+        Reorderer(Deduplicator(Cacher(_bottom(model, limiter), cache, scope=scope, mode=mode, shared=shared))),
+        batch_size,
+    )
 
 
 def local(
@@ -36,6 +40,7 @@ def local(
     *,
     scope: str | None = None,
     mode: Mode = "reuse",
+    shared: bool = False,
     limiter: AbstractAsyncContextManager[Any] | None = None,
     batch_size: int = 64,
     timeout: float = 0.0,
@@ -44,7 +49,7 @@ def local(
 
     A batch leaves when it holds *batch_size* samples or its oldest has waited *timeout* seconds.
     """
-    return Cacher(Batcher(_bottom(model, limiter), batch_size, timeout), cache, scope=scope, mode=mode)
+    return Cacher(Batcher(_bottom(model, limiter), batch_size, timeout), cache, scope=scope, mode=mode, shared=shared)
 
 
 def _bottom(model: Any, limiter: AbstractAsyncContextManager[Any] | None) -> Stage:

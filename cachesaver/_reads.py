@@ -9,7 +9,7 @@ from typing import Any
 from . import _statements as sql
 from ._errors import CacheCorrupt
 from ._records import Answer, Drawn, KnownPrompt, Stock
-from ._rows import read_answer
+from ._rows import damaged_assignment, is_sealed, read_answer
 
 Label = tuple[bytes, str, int]
 
@@ -34,17 +34,27 @@ def answer(connection: Connection, key: bytes, position: int) -> Answer | CacheC
 
 def draws(connection: Connection, namespace: str, key: bytes) -> tuple[Drawn, ...]:
     """What *namespace* was given of a prompt, the latest last."""
-    rows = connection.execute(sql.DRAWS, (key, namespace))
-    return tuple(
-        Drawn(None if name is None else _text(name), _whole(ordinal), _whole(position))
-        for name, ordinal, position in rows
-    )
+    owner = namespace.encode()
+    drawn: list[Drawn] = []
+    for label, ordinal, position, *sealed in connection.execute(sql.DRAWS, (key, namespace)):
+        if not is_sealed(owner, key, label, ordinal, position, *sealed):
+            raise damaged_assignment(key)
+        drawn.append(Drawn(label and label.decode(), ordinal, position))
+    return tuple(drawn)
 
 
 def lowest(connection: Connection, labels: Iterable[Label]) -> dict[Label, int]:
     """The lowest position that any namespace recorded under each label, where one did."""
-    found = {label: connection.execute(sql.LOWEST_OF_LABEL, label).fetchone()[0] for label in labels}
-    return {label: _whole(position) for label, position in found.items() if position is not None}
+    found: dict[Label, int] = {}
+    for label in labels:
+        row = connection.execute(sql.LOWEST_OF_LABEL, label).fetchone()
+        if row:
+            namespace, position, *sealed = row
+            key, request_id, ordinal = label
+            if not is_sealed(namespace, key, request_id.encode(), ordinal, position, *sealed):
+                raise damaged_assignment(key)
+            found[label] = position
+    return found
 
 
 def known_prompts(connection: Connection, limit: int) -> list[KnownPrompt]:

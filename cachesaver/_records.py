@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._errors import CacheCorrupt
+    from ._errors import CacheCorrupt, CacheError
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,14 @@ class Placed:
 
     position: int
     stored: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a commit: where each answer was kept, or why not; and the assignments that others were before."""
+
+    placed: list[Placed | CacheError]
+    lost: list[Record]
 
 
 @dataclass(frozen=True, slots=True)

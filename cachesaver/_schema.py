@@ -49,7 +49,14 @@ CREATE TABLE assignments (
     ordinal INTEGER NOT NULL CHECK (ordinal >= 0),
     position INTEGER NOT NULL,
     delivered_at TEXT NOT NULL,
+    checksum BLOB NOT NULL CHECK (length(checksum) = 16),
     FOREIGN KEY (prompt_id, position) REFERENCES samples (prompt_id, position)
+) STRICT""",
+    """\
+CREATE TABLE spills (
+    id INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,
+    taken_in_at TEXT NOT NULL
 ) STRICT""",
     """\
 CREATE INDEX assignments_by_namespace
@@ -74,7 +81,7 @@ ORDER BY prompts.id, samples.position, assignments.id""",
     *(
         f"CREATE TRIGGER {table}_never_{verb.lower()} BEFORE {verb} ON {table}\n"
         f"BEGIN SELECT RAISE(ABORT, 'a cache only grows: {table} are never changed'); END"
-        for table in ("prompts", "samples", "namespaces", "assignments")
+        for table in ("prompts", "samples", "namespaces", "assignments", "spills")
         for verb in ("UPDATE", "DELETE")
     ),
 )
@@ -109,7 +116,12 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a cache whose schema is not word for word ours."""
     from sqlite_utils import Database
 
-    schema = Database(connection, execute_plugins=False).schema + "\n"
+    try:
+        schema = Database(connection, execute_plugins=False).schema + "\n"
+    except TypeError as error:
+        raise CacheCorrupt(
+            f"{path} has a damaged schema; it was not touched. Restore a copy of it, or choose another path."
+        ) from error
     if sorted(schema.split(";\n")) != sorted(SCHEMA.split(";\n")):  # VACUUM changes their order
         raise CacheCorrupt(
             f"{path} has other tables, triggers or views than cachesaver writes; nothing was changed. Remove"

@@ -1,6 +1,7 @@
 """What could not be stored by the end of a run: kept in a file beside the cache, which the next opening takes in.
 
-A line of JSON for each sample or assignment, with a checksum; readable by its owner only.
+A line of JSON for each sample or assignment, with a checksum, behind a line that makes
+the file unlike all others; readable by its owner only.
 """
 
 from __future__ import annotations
@@ -11,16 +12,27 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from ._files import sync_folder
 from ._prompt import Prompt, decode
 from ._records import Answer, Bought, Record, Usage
 
 _SUFFIX = ".spill"
-_LINE_LIMIT = 64 * 2**20  # characters; a longer line is none of ours
+_LINE_LIMIT = 64 * 2**20  # bytes; a longer line is none of ours
+
+
+@dataclass
+class Spilled:
+    """What a spill file holds, how many of its lines are damaged, and what tells it from all others."""
+
+    sales: list[Bought] = field(default_factory=list[Bought])
+    records: list[Record] = field(default_factory=list[Record])
+    damaged: int = 0
+    digest: str = ""
 
 
 def write(cache: Path, sales: Sequence[Bought], records: Sequence[Record]) -> Path:
@@ -38,21 +50,27 @@ def waiting(cache: Path) -> list[Path]:
     return sorted(path for path in names if path.is_file() and not path.is_symlink())
 
 
-def read(file: int) -> tuple[list[Bought], list[Record], int]:
-    """The samples and assignments in an open spill file, and how many lines are damaged."""
-    sales: list[Bought] = []
-    records: list[Record] = []
-    damaged = 0
+def read(file: int) -> Spilled:
+    """What an open spill file holds."""
+    spilled, digest = Spilled(), blake2b(digest_size=16)
     with os.fdopen(os.dup(file), "rb") as lines:
         while line := lines.readline(_LINE_LIMIT):
+            digest.update(line)
             item = _item(line)
             if isinstance(item, Bought):
-                sales.append(item)
+                spilled.sales.append(item)
             elif isinstance(item, Record):
-                records.append(item)
-            else:
-                damaged += 1
-    return sales, records, damaged
+                spilled.records.append(item)
+            elif item is None:
+                spilled.damaged += 1
+    spilled.digest = digest.hexdigest()
+    return spilled
+
+
+def remove(path: Path) -> None:
+    """The file was taken in."""
+    path.unlink()
+    sync_folder(path.parent)
 
 
 def locked(path: Path) -> int | None:
@@ -79,9 +97,11 @@ def _written(path: Path, sales: Sequence[Bought], records: Sequence[Record]) -> 
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(file, "wb") as lines:
+            lines.write(_sealed({"spill": secrets.token_hex(16)}))
             lines.writelines(map(_line, [*sales, *records]))
             lines.flush()
             os.fsync(file)
+        sync_folder(path.parent)
     except BaseException:
         path.unlink()
         raise
@@ -90,17 +110,23 @@ def _written(path: Path, sales: Sequence[Bought], records: Sequence[Record]) -> 
 
 def _line(item: Bought | Record) -> bytes:
     kind = "sample" if isinstance(item, Bought) else "assignment"
-    text = json.dumps({kind: {**asdict(item), "key": item.key.hex()}}, sort_keys=True)
+    return _sealed({kind: {**asdict(item), "key": item.key.hex()}})
+
+
+def _sealed(content: dict[str, Any]) -> bytes:
+    text = json.dumps(content, sort_keys=True)
     return f"{_checksum(text)} {text}\n".encode()
 
 
-def _item(line: bytes) -> Bought | Record | None:
-    """What a line says; None if it is damaged, or no such line."""
+def _item(line: bytes) -> Bought | Record | str | None:
+    """What a line says, a text for the first one; None if it is damaged, or no such line."""
     try:
         checksum, text = line.decode("ascii").rstrip("\n").split(" ", 1)
         if checksum != _checksum(text):
             return None
         ((kind, fields),) = decode(text).items()
+        if kind == "spill":
+            return str(fields)
         return _sample(fields) if kind == "sample" else _assignment(fields)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

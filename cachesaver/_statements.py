@@ -19,12 +19,13 @@ SELECT {_SAMPLE} FROM samples WHERE {_OF_KEY} AND position = ?"""
 NEXT_POSITION = "SELECT max(position) + 1 FROM samples WHERE prompt_id = ?"
 
 DRAWS = f"""
-SELECT request_id, ordinal, position FROM assignments
+SELECT request_id, ordinal, position, delivered_at, checksum FROM assignments
 WHERE {_OF_KEY} AND namespace_id = (SELECT id FROM namespaces WHERE name = ?)
 ORDER BY id"""
 
 LOWEST_OF_LABEL = f"""
-SELECT min(position) FROM assignments WHERE {_OF_KEY} AND request_id = ? AND ordinal = ?"""
+SELECT (SELECT name FROM namespaces WHERE id = namespace_id), position, delivered_at, checksum FROM assignments
+WHERE {_OF_KEY} AND request_id = ? AND ordinal = ? ORDER BY position LIMIT 1"""
 
 KNOWN_PROMPTS = """
 SELECT scope, prompt, (SELECT count(*) FROM samples WHERE prompt_id = prompts.id)
@@ -41,8 +42,10 @@ ON CONFLICT (prompt_id, position) DO NOTHING"""
 ADD_NAMESPACE = "INSERT INTO namespaces (name) VALUES (?) ON CONFLICT DO NOTHING"
 
 ADD_ASSIGNMENT = """
-INSERT INTO assignments (namespace_id, prompt_id, request_id, ordinal, position, delivered_at)
+INSERT INTO assignments (namespace_id, prompt_id, request_id, ordinal, position, delivered_at, checksum)
 VALUES (
     (SELECT id FROM namespaces WHERE name = ?), (SELECT id FROM prompts WHERE key = ?),
-    ?, ?, ?, ?
+    ?, ?, ?, ?, ?
 )"""
+
+ADD_SPILL = "INSERT INTO spills (digest, taken_in_at) VALUES (?, ?) ON CONFLICT DO NOTHING"

@@ -43,6 +43,11 @@ class Tally:
         self.bought += 1
         self.tokens_spent += tokens_paid(answer, rank)
 
+    def hit(self, answer: Answer) -> None:
+        """A sample was in the cache."""
+        self.hits += 1
+        self.save(answer)
+
     def save(self, answer: Answer) -> None:
         """A sample was given that needed no purchase of its own."""
         self.seconds_saved += answer.seconds

@@ -16,7 +16,7 @@ from . import _writes as writes
 from ._errors import CacheCorrupt, CacheError, CacheMoved, CacheSaverWarning, CacheUnavailable
 from ._faults import own_errors
 from ._lock import FileLock
-from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record
+from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record, Settled
 
 
 class Store:
@@ -66,18 +66,28 @@ class Store:
         list, and its neighbours are kept. An assignment to a sample that is
         not stored raises, after all the rest was kept.
         """
+        return self.settle(bought, records, sole=False).placed
+
+    def settle(self, bought: Sequence[Bought], records: Sequence[Record], *, sole: bool) -> Settled:
+        """Commit; if *sole*, an assignment to a sample that another draw of its namespace has is lost, not kept."""
         placed: list[Placed | CacheError] = []
         try:
             with self._writing() as (connection, now):
-                for one in bought:  # not extend(): what was placed before an error must be known to _doubt
-                    placed.append(self._kept(one) or writes.keep(connection, one, now))  # noqa: PERF401
-                strays = writes.record(connection, records, now)
+                self._keep(bought, placed, now)
+                lost = writes.contested(connection, records) if sole else []
+                strays = writes.record(
+                    connection, [one for one in records if one not in lost] if lost else records, now
+                )
             _refuse_strays(strays, bought, placed)
         except BaseException:
             self._doubt(bought, placed)
             raise
         self._trust(bought)
-        return placed
+        return Settled(placed, lost)
+
+    def _keep(self, bought: Sequence[Bought], placed: list[Placed | CacheError], now: str) -> None:
+        for one in bought:  # not extend(): what was placed before an error must be known to _doubt
+            placed.append(self._kept(one) or writes.keep(self._connection, one, now))  # noqa: PERF401
 
     def take_in(self) -> None:
         """Store what earlier runs spilled beside the file. A file with damaged lines keeps them, under another name."""
@@ -94,14 +104,19 @@ class Store:
                 warnings.warn(f"{path.name} waits to be taken in: {error}", CacheSaverWarning, stacklevel=2)
 
     def _take_in(self, path: Path, file: int) -> None:
-        sales, records, damaged = spill.read(file)
-        # Should an earlier taking in have been killed after its commit, this one must not double it.
-        self._doubt(sales, [Placed(sale.position, None) for sale in sales])
-        self.commit(sales, records)
-        if damaged:
+        spilled = spill.read(file)
+        # The commit that failed may have reached the disk all the same; this one must not double it.
+        self._doubt(spilled.sales, [Placed(sale.position, None) for sale in spilled.sales])
+        placed: list[Placed | CacheError] = []
+        with self._writing() as (connection, now):
+            if writes.take_spill(connection, spilled.digest, now):
+                self._keep(spilled.sales, placed, now)
+                writes.record(connection, spilled.records, now)
+        self._trust(spilled.sales)
+        if spilled.damaged or any(isinstance(place, CacheError) for place in placed):
             path.rename(path.with_suffix(".damaged"))
         else:
-            path.unlink()
+            spill.remove(path)
 
     def _doubt(self, bought: Sequence[Bought], placed: Sequence[Placed | CacheError]) -> None:
         """Remember what a failed commit has placed: it may stand in the file all the same."""

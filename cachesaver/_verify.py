@@ -13,10 +13,11 @@ from typing import Any
 
 from ._errors import CacheCorrupt, CacheUnavailable
 from ._faults import own_errors
+from ._files import beside
 from ._lock import FileLock
-from ._opening import beside, limit, open_store, refuse_super_journal
+from ._opening import limit, open_store, refuse_super_journal
 from ._prompt import Prompt, decode
-from ._rows import read_answer
+from ._rows import is_sealed, read_answer
 from ._schema import check_header, check_schema
 
 Row = tuple[Any, ...]
@@ -28,7 +29,10 @@ _COLUMNS = {
         *("input_tokens", "output_tokens", "checksum", "cost"),
     ),
     "namespaces": ("id", "name"),
-    "assignments": ("id", "namespace_id", "prompt_id", "request_id", "ordinal", "position", "delivered_at"),
+    "assignments": (
+        *("id", "namespace_id", "prompt_id", "request_id", "ordinal", "position", "delivered_at", "checksum"),
+    ),
+    "spills": ("id", "digest", "taken_in_at"),
 }
 _BLOBS = ("key", "checksum")
 
@@ -115,7 +119,7 @@ def _whole(connection: sqlite3.Connection, findings: Findings) -> Iterator[tuple
     """Every row that is whole and refers to whole ones, with its table; the others are told to *findings*."""
     keys: dict[int, bytes] = {}
     samples: set[tuple[int, int]] = set()
-    names: set[int] = set()
+    names: dict[int, bytes] = {}
     for table in _COLUMNS:
         for row in _rows(connection, table, findings):
             try:
@@ -131,7 +135,7 @@ def _whole(connection: sqlite3.Connection, findings: Findings) -> Iterator[tuple
 
 
 def _problem(
-    table: str, row: Row, keys: dict[int, bytes], samples: set[tuple[int, int]], names: set[int]
+    table: str, row: Row, keys: dict[int, bytes], samples: set[tuple[int, int]], names: dict[int, bytes]
 ) -> str | None:
     """What is wrong with *row*; a whole one is remembered for those that refer to it."""
     match table:
@@ -149,11 +153,15 @@ def _problem(
                 return "its checksum is wrong"
             samples.add((prompt, position))
         case "namespaces":
-            names.add(row[0])
-        case _:
-            _, name, prompt, _, _, position, _ = row
+            names[row[0]] = row[1]
+        case "assignments":
+            _, name, prompt, label, ordinal, position, *sealed = row
             if name not in names or (prompt, position) not in samples:
                 return "it refers to what is missing or damaged"
+            if not is_sealed(names[name], keys[prompt], label, ordinal, position, *sealed):
+                return "its checksum is wrong"
+        case _:
+            pass
     return None
 
 

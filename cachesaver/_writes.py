@@ -8,9 +8,10 @@ from sqlite3 import Connection
 
 from . import _statements as sql
 from ._errors import CacheCorrupt, CacheError
-from ._reads import answer
+from ._ledger import sole
+from ._reads import answer, draws
 from ._records import Bought, Placed, Record
-from ._rows import write_row
+from ._rows import seal, write_row
 
 # What is wrong with one row alone, and leaves the transaction as it was.
 _ROW_ERRORS = (
@@ -42,6 +43,24 @@ def record(connection: Connection, records: Sequence[Record], now: str) -> list[
     return [one for one in records if not _recorded(connection, one, now)]
 
 
+def contested(connection: Connection, records: Sequence[Record]) -> list[Record]:
+    """Of *records* with an id: those whose position another draw has, or whose draw has another position."""
+    lost: list[Record] = []
+    held = {place: sole(draws(connection, *place)) for place in {(one.namespace, one.key) for one in records}}
+    holders = {place: {position: draw for draw, position in draws.items()} for place, draws in held.items()}
+    for one in records:
+        place, draw = (one.namespace, one.key), (one.request_id, one.ordinal)
+        mine = held[place].setdefault(draw, one.position) == one.position
+        if one.request_id is not None and not (mine and holders[place].setdefault(one.position, draw) == draw):
+            lost.append(one)
+    return lost
+
+
+def take_spill(connection: Connection, digest: str, now: str) -> bool:
+    """Note that a spill file is being taken in; False if it was before."""
+    return connection.execute(sql.ADD_SPILL, (digest, now)).rowcount == 1
+
+
 def _placed(connection: Connection, one: Bought, now: str) -> Placed:
     """Keep *one* where it was wanted, or behind all others if that place is taken."""
     prompt = _prompt_id(connection, one, now)
@@ -69,7 +88,7 @@ def _prompt_id(connection: Connection, one: Bought, now: str) -> int:
 def _recorded(connection: Connection, one: Record, now: str) -> bool:
     row = (one.namespace, one.key, one.request_id, one.ordinal, one.position, now)
     try:
-        connection.execute(sql.ADD_ASSIGNMENT, row)
+        connection.execute(sql.ADD_ASSIGNMENT, (*row, seal(one, now)))
     except _ROW_ERRORS:
         return False
     return True

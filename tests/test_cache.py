@@ -659,11 +659,12 @@ class TestForPeople:
         ]
         assert None not in times
 
-    @pytest.mark.parametrize("table", ["prompts", "samples", "namespaces", "assignments"])
+    @pytest.mark.parametrize("table", ["prompts", "samples", "namespaces", "assignments", "spills"])
     @pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET id = id + 1"])
     def test_it_only_grows(self, cache: Cache, table: str, statement: str) -> None:
         """D2: a position once seen never changes, not even by hand."""
         cache.commit([bought("p", 0, "a")], [Record("run", key("p"), None, 0, 0)]).result()
         with contextlib.closing(sqlite3.connect(cache.path)) as connection:
+            connection.execute("INSERT INTO spills (digest, taken_in_at) VALUES ('d', 'now')")
             with pytest.raises(sqlite3.IntegrityError, match="only grows"):
                 connection.execute(statement.format(table))

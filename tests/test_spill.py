@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:the cache co
 class FullCache(Cache):
     """On a disk that is full."""
 
-    def commit(self, bought: Sequence[Any], records: Sequence[Any]) -> Future[Any]:
+    def settle(self, bought: Sequence[Any], records: Sequence[Any], *, sole: bool) -> Future[Any]:
         failed: Future[Any] = Future()
         failed.set_exception(CacheFull("as scripted"))
         return failed
@@ -81,7 +81,7 @@ async def test_a_stack_cut_off_in_the_middle_of_a_commit(tmp_path: Path) -> None
     """F7, D5: the disk hangs for longer than the stack may take to end, and then fails."""
 
     class HangingCache(Cache):
-        def commit(self, bought: Sequence[Any], records: Sequence[Any]) -> Future[Any]:
+        def settle(self, bought: Sequence[Any], records: Sequence[Any], *, sole: bool) -> Future[Any]:
             futures.append(Future())
             return futures[-1]
 
@@ -111,6 +111,22 @@ class TestTakingIn:
         with cache:
             assert samples(cache) == 2
         assert waiting(cache.path) == []
+
+    def test_an_opening_killed_before_the_file_was_gone(self, tmp_path: Path) -> None:
+        """D2, D5: the same file again brings nothing, even if its positions were taken; another like it does."""
+        with Cache(tmp_path) as cache:
+            cache.commit([sale("p", 0, "first")], []).result()
+        cache.spill([sale("p", 0, "late")], [])
+        content = waiting(cache.path)[0].read_bytes()
+        for again in (False, True, True):
+            if again:
+                (tmp_path / f"{cache.path.name}.again.spill").write_bytes(content)
+            with cache:
+                assert samples(cache) == 2
+            assert waiting(cache.path) == []
+        cache.spill([sale("p", 0, "late")], [])
+        with cache:
+            assert samples(cache) == 3
 
     def test_many_openings_at_once_take_it_in_once(self, tmp_path: Path) -> None:
         """D2."""
@@ -146,7 +162,7 @@ class TestTakingIn:
         cache = Cache(tmp_path)
         path = cache.spill([sale("p", 0, "a"), sale("q", 0, "b"), sale("r", 0, "c")], [])
         lines = path.read_bytes().splitlines(keepends=True)
-        path.write_bytes(lines[0] + lines[1].replace(b"b", b"x") + lines[2][:-20])
+        path.write_bytes(lines[0] + lines[1] + lines[2].replace(b"b", b"x") + lines[3][:-20])
         content = path.read_bytes()
         with cache:
             assert samples(cache) == 1

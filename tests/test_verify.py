@@ -56,7 +56,10 @@ class TestVerify:
         before = state(cache.path.parent)
         done = cachesaver("verify", cache.path)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == "60 prompts whole, 300 samples whole, 1 namespaces whole, 300 assignments whole\n"
+        assert (
+            done.stdout
+            == "60 prompts whole, 300 samples whole, 1 namespaces whole, 300 assignments whole, 0 spills whole\n"
+        )
         assert state(cache.path.parent) == before
 
     def test_a_folder_is_the_cache_in_it(self, tmp_path: Path) -> None:
@@ -124,8 +127,10 @@ class TestSalvage:
         """D5: zeroed and scrambled pages, and a new file without a doubt."""
         dice = random.Random(seed)
         content = bytearray(cache.path.read_bytes())
+        with Cache(tmp_path / "empty.db") as empty:
+            roots = empty.path.stat().st_size // 4096  # without the roots and the schema it is no cache
         for _ in range(dice.randint(1, 3)):
-            page = dice.randrange(8, len(content) // 4096)  # what is in front are the roots, and the schema
+            page = dice.randrange(roots, len(content) // 4096)
             content[page * 4096 : (page + 1) * 4096] = dice.choice([bytes(4096), dice.randbytes(4096)])
         before = answers(cache)
         cache.path.write_bytes(content)
@@ -163,7 +168,13 @@ os._exit(0)
         subprocess.run([sys.executable, "-c", program, cache.path], check=True)
         before = state(cache.path.parent)
         done = cachesaver("salvage", cache.path, tmp_path / "new" / "new.db", "--json")
-        assert json.loads(done.stdout)["saved"] == {"prompts": 60, "samples": 300, "namespaces": 1, "assignments": 300}
+        assert json.loads(done.stdout)["saved"] == {
+            "prompts": 60,
+            "samples": 300,
+            "namespaces": 1,
+            "assignments": 300,
+            "spills": 0,
+        }
         assert {name: before[name] for name in before} == {
             path.name: path.read_bytes() for path in cache.path.parent.iterdir() if path.is_file()
         }

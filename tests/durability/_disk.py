@@ -86,7 +86,7 @@ class Disk(apsw.VFS):  # type: ignore[misc]
             patch.setattr(sqlite3, "connect", lambda name, **_: Connection(name, self.label))
             patch.setattr(os, "link", self._link)
             patch.setattr(os, "unlink", self._unlink)
-            patch.setattr(_opening, "_sync_folder", lambda folder: self.log.append(SyncFolder()))
+            patch.setattr(_opening, "sync_folder", lambda folder: self.log.append(SyncFolder()))
             return _opening.open_store(path)
 
     def strike(self, call: str) -> None:
