@@ -25,6 +25,7 @@ _KINDS: dict[str, type[CacheError]] = {
     "SQLITE_LOCKED": CacheBusy,
     "SQLITE_CORRUPT": CacheCorrupt,
     "SQLITE_NOTADB": CacheCorrupt,
+    "SQLITE_INTERRUPT": CacheCorrupt,  # its schema has no end
     "SQLITE_READONLY": CacheUnavailable,
     "SQLITE_CANTOPEN": CacheUnavailable,
     "SQLITE_PERM": CacheUnavailable,

@@ -18,6 +18,7 @@ from ._store import Store
 
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 _BUSY_SECONDS = 30.0
+_SCHEMA_STEPS = 20_000  # of SQLite's machine; to read our schema it takes 200
 _PRAGMAS = (
     "trusted_schema = OFF",
     "cell_size_check = ON",
@@ -135,10 +136,15 @@ def _connected(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def limit(connection: sqlite3.Connection) -> None:
-    """Keep a stranger's file from filling the memory and from reaching other files."""
+    """Keep a stranger's file from filling the memory, from reaching other files, and from an endless schema."""
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * SIZE)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 1)
+    connection.set_progress_handler(lambda: 1, _SCHEMA_STEPS)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1")  # reads all of the schema
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def _create(path: Path) -> None:

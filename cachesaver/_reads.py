@@ -11,6 +11,8 @@ from ._errors import CacheCorrupt
 from ._records import Answer, Drawn, KnownPrompt, Stock
 from ._rows import damaged_assignment, is_sealed, read_answer
 
+MOST_HOLES = 100_000  #: a prompt's positions that may be free below its last; failed purchases leave a few
+
 Label = tuple[bytes, str, int]
 
 
@@ -22,6 +24,8 @@ def stock(connection: Connection, key: bytes) -> Stock:
     if len(rows) == sql.ANSWERS_LOADED:
         later = connection.execute(sql.LATER_POSITIONS, (key, positions[-1]))
         positions += tuple(_whole(position) for (position,) in later)
+    if positions and positions[-1] >= len(positions) + MOST_HOLES:
+        raise DataError("a position in it is damaged")
     return Stock(positions, answers)
 
 

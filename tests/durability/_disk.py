@@ -188,6 +188,9 @@ class Connection:
 
     executescript = execute
 
+    def set_progress_handler(self, handler: Callable[[], int] | None, steps: int) -> None:
+        self._connection.set_progress_handler(handler, steps)
+
     def setlimit(self, category: int, limit: int) -> int:
         return int(self._connection.limit(category, limit))
 
