@@ -65,7 +65,7 @@ class Crew:
         place = self._dice.randrange(PROCESSES)
         name, process = self._running[place]
         process.kill()
-        assert process.wait() == -signal.SIGKILL  # it had not ended before
+        assert process.wait() == -signal.SIGKILL, self.errors()  # else it had ended before
         self.killed.add(name)
         self._start(place, name)
 
@@ -74,7 +74,7 @@ class Crew:
         deadline = time.monotonic() + PATIENCE
         for name, process in self._running.values():
             while b'"ok"' not in (self._folder / "history" / name).read_bytes():
-                assert process.poll() is None
+                assert process.poll() is None, self.errors()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
 
@@ -82,7 +82,7 @@ class Crew:
         """Let everybody finish what was begun."""
         (self._folder / "stop").touch()
         for _, process in self._running.values():
-            assert process.wait(PATIENCE) == 0
+            assert process.wait(PATIENCE) == 0, self.errors()
 
     def errors(self) -> list[str]:
         return [text for path in (self._folder / "errors").iterdir() if (text := path.read_text())]
@@ -95,7 +95,8 @@ def lived(folder: Path, dice: random.Random, kills: int, sharing: str = "shared"
             crew.kill_one()
         crew.all_have_answers()
         crew.end()
-    assert crew.errors() == []
+    if sharing == "shared":  # else it is warned, rightly, that nobody knows its ids
+        assert crew.errors() == []
     history = read(folder, crew.killed)
     sys.stdout.write(history.figures() + "\n")
     return history
