@@ -36,7 +36,7 @@ class Leaks:
         """What there is now is nobody's leak."""
         self._tasks.clear()
         self._lenders.clear()
-        self._threads = set(threading.enumerate())
+        self._threads = set(threading.enumerate()) - idle_workers()  # one of those may be put to work, and left at it
         self._descriptors = descriptors()
 
     def found(self) -> list[str]:
@@ -97,7 +97,7 @@ class Leaks:
         """The same class; keeps its instances alive, which otherwise go with their event loop, loans and all."""
 
         class Kept(lender):
-            def __init__(kept) -> None:  # noqa: N805 (self is the watcher)
+            def __init__(kept) -> None:
                 super().__init__()
                 self._lenders.append(kept)
 
@@ -117,14 +117,17 @@ def descriptors() -> set[tuple[str, str]]:
 
 
 def ended(thread: threading.Thread, deadline: float) -> bool:
-    """Whether *thread* ends in time, or idles in trio's cache of threads, for whoever needs one next."""
-    while thread.is_alive():
-        if any(worker._thread is thread for worker in list(THREAD_CACHE._idle_workers)):
-            return True
+    """Whether *thread* ends, or idles, in time. Workers of anyio end with their loop on asyncio."""
+    while thread.is_alive() and thread not in idle_workers():
         if time.monotonic() > deadline:
             return False
         thread.join(0.005)
     return True
+
+
+def idle_workers() -> set[threading.Thread]:
+    """The threads that wait in trio's cache for ten seconds, whoever needs one next."""
+    return {worker._thread for worker in list(THREAD_CACHE._idle_workers)}
 
 
 def of_the_test_runner(task: asyncio.Task[Any]) -> bool:
