@@ -1,4 +1,4 @@
-"""Every async test runs on asyncio and on trio, in virtual time."""
+"""Every async test runs on asyncio and on trio, in virtual time; no test may leave anything behind."""
 
 from __future__ import annotations
 
@@ -11,6 +11,29 @@ import pytest
 from cachesaver import Cache
 from cachesaver._demo._server import local_server
 from cachesaver.testing import jumping
+
+from ._leaks import Leaks
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.name.startswith("test_control_"):
+            item.add_marker("control")
+
+
+@pytest.fixture(scope="session")
+def leaks_of_the_session() -> Iterator[Leaks]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield Leaks(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def leaks(leaks_of_the_session: Leaks) -> Iterator[Leaks]:
+    """F6, L2: set up first and torn down last, so that it sees what fixtures leave as well."""
+    leaks_of_the_session.begin()
+    yield leaks_of_the_session
+    if found := leaks_of_the_session.found():
+        pytest.fail("the test leaves behind " + "\n".join(found), pytrace=False)
 
 
 @pytest.fixture(params=["asyncio", "trio"])

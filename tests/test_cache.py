@@ -34,6 +34,7 @@ from cachesaver import (
     _opening,
 )
 from cachesaver._records import Answer, Bought, Drawn, KnownPrompt, Placed, Query, Record, Usage
+from cachesaver._store import Store
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="flock, fork, limits and modes are POSIX")
 
@@ -63,7 +64,7 @@ def cache(tmp_path: Path) -> Iterator[Cache]:
         yield cache
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen[str]:
+def start(script: str, *arguments: object) -> subprocess.Popen[bytes]:
     """A Python process of its own that has this module's vocabulary."""
     head = """
     import os, sys
@@ -80,7 +81,7 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        bufsize=0,  # or communicate() would not see what readline() has read ahead
         env={**os.environ, "PYTHONPATH": str(Path(cachesaver.__file__).parent.parent)},
     )
 
@@ -89,8 +90,8 @@ def run(script: str, *arguments: object) -> list[str]:
     """The lines that such a process printed; it must end well."""
     process = start(script, *arguments)
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    return output.splitlines()
+    assert process.returncode == 0, errors.decode()
+    return output.decode().splitlines()
 
 
 class TestOpening:
@@ -266,14 +267,14 @@ class TestSharing:
         """
         writers = [start(script, tmp_path, name) for name in "abc"]
         printed = [writer.communicate(timeout=60) for writer in writers]
-        assert [errors for _, errors in printed] == ["", "", ""]
+        assert [errors for _, errors in printed] == [b"", b"", b""]
         with Cache(tmp_path) as cache:
             kept = stock(cache, "p")
         assert sorted(kept) == list(range(150))
         bodies = {position: sample.body for position, sample in kept.items() if isinstance(sample, Answer)}
         assert sorted(bodies.values()) == sorted(f'"{name}{n}"' for name in "abc" for n in range(50))
         for name, (output, _) in zip("abc", printed, strict=True):
-            for line in output.splitlines():
+            for line in output.decode().splitlines():
                 wanted, seen, position = line.split()
                 assert seen == bodies[int(wanted)]
                 assert bodies[int(position)] == f'"{name}{wanted}"'
@@ -323,11 +324,11 @@ class TestSharing:
             before = threading.active_count()
             holder = start(script, f"{cache.path}.lock")
             assert holder.stdout is not None
-            assert holder.stdout.readline() == "locked\n"
+            assert holder.stdout.readline() == b"locked\n"
             for _ in range(2):
                 with pytest.raises(CacheBusy, match=f"locked for 0 seconds by process {holder.pid}"):
                     cache.commit([bought("p", 0, "a")], []).result()
-            holder.communicate("")
+            holder.communicate()
             assert cache.commit([bought("p", 0, "a")], []).result() == [Placed(0, None)]
             with Cache(tmp_path) as other:  # what the two waiters were granted late is free again
                 other.commit([bought("p", 1, "b")], []).result()
@@ -350,27 +351,54 @@ class TestSharing:
     @needs_posix
     def test_kill_9_loses_nothing_that_was_acknowledged(self, tmp_path: Path) -> None:
         """D1: five writers, each killed in the middle of its work."""
-        script = """
-        with Cache(sys.argv[1]) as cache:
-            for n in range(10**6):
-                [placed] = cache.commit([bought("p", n, f"{sys.argv[2]}-{n}")], []).result()
-                print(placed.position, f"{sys.argv[2]}-{n}", flush=True)
-        """
-        seen: dict[int, Answer] = {}
-        for killed in range(5):
-            process = start(script, tmp_path, killed)
-            assert process.stdout is not None
-            first = process.stdout.readline()
-            time.sleep(random.random() / 20)
-            process.send_signal(signal.SIGKILL)
-            output, _ = process.communicate()
-            acknowledged = [line.split() for line in (first + output).splitlines() if line.count(" ") == 1]
-            seen |= {int(position): answer(text) for position, text in acknowledged if text.count("-") == 1}
-        with Cache(tmp_path) as cache:
-            kept = stock(cache, "p")
-        # The last line of a killed process may be torn, so compare by what was printed in full.
-        assert len(seen) >= 5
-        assert {position: kept.get(position) for position in seen} == seen
+        said = killed_writers(tmp_path, COMMIT_THEN_SAY)
+        assert len(said) >= 5
+        assert lost(tmp_path, said) == set()
+
+    @needs_posix
+    def test_control_kill_9_loses_what_was_said_too_early(self, tmp_path: Path) -> None:
+        """D1: the test above fails when a sample is acknowledged before it is stored."""
+        assert any(lost(tmp_path / f"{n}", killed_writers(tmp_path / f"{n}", SAY_THEN_COMMIT)) for n in range(20))
+
+
+COMMIT_THEN_SAY = """
+with Cache(sys.argv[1]) as cache:
+    for n in range(10**6):
+        [placed] = cache.commit([bought("p", n, f"{sys.argv[2]}-{n}")], []).result()
+        print(placed.position, f"{sys.argv[2]}-{n}", flush=True)
+"""
+SAY_THEN_COMMIT = """
+with Cache(sys.argv[1]) as cache:
+    for n in range(10**6):
+        print(10**6 * int(sys.argv[2]) + n, f"{sys.argv[2]}-{n}", flush=True)
+        cache.commit([bought("p", 10**6 * int(sys.argv[2]) + n, f"{sys.argv[2]}-{n}")], []).result()
+"""
+
+
+def killed_writers(folder: Path, script: str) -> dict[int, Answer]:
+    """What five writers of *folder* said, each of which was killed in the middle of its work."""
+    said: dict[int, Answer] = {}
+    for number in range(5):
+        process = start(script, folder, number)
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        time.sleep(random.random() / 20)
+        process.send_signal(signal.SIGKILL)
+        output, errors = process.communicate()
+        assert errors == b""
+        # The last line of a killed process may be torn: only what was said in full counts.
+        for line in (first + output).decode().splitlines(keepends=True):
+            if line.endswith("\n"):
+                position, text = line.split()
+                said[int(position)] = answer(text)
+    return said
+
+
+def lost(folder: Path, said: dict[int, Answer]) -> set[int]:
+    """The positions at which something else is stored, or nothing."""
+    with Cache(folder) as cache:
+        kept = stock(cache, "p")
+    return {position for position in said if kept.get(position) != said[position]}
 
 
 class TestDamage:
@@ -438,16 +466,31 @@ class TestDamage:
     @pytest.mark.parametrize("change", ["deleted", "replaced"])
     def test_a_file_that_lost_its_name_takes_no_more_samples(self, tmp_path: Path, change: str) -> None:
         """D1: what was acknowledged is in the file that is at the path."""
-        with Cache(tmp_path / "a.db") as cache, Cache(tmp_path / "b.db") as other:
-            cache.commit([bought("p", 0, "a")], []).result()
-            cache.path.rename(tmp_path / "elsewhere.db")
-            if change == "replaced":
-                other.path.rename(cache.path)
-            with pytest.raises(CacheMoved, match=r"moved, replaced or deleted|anew"):
-                cache.commit([bought("p", 1, "b")], []).result()
-            (tmp_path / "elsewhere.db").replace(cache.path)
-            assert cache.commit([bought("p", 1, "b")], []).result() == [Placed(1, None)]
-            assert stock(cache, "p") == {0: answer("a"), 1: answer("b")}
+        lose_the_name_and_commit(tmp_path, change)
+
+    @needs_posix
+    @pytest.mark.parametrize("change", ["deleted", "replaced"])
+    def test_control_without_a_look_at_the_path_samples_go_astray(
+        self, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """D1: the test above fails when a commit does not look where its file is."""
+        monkeypatch.setattr(Store, "_check_place", lambda store: None)
+        with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+            lose_the_name_and_commit(tmp_path, change)
+
+
+def lose_the_name_and_commit(folder: Path, change: str) -> None:
+    """What is committed to a file without its name is refused; when the name is back, it is stored."""
+    with Cache(folder / "a.db") as cache, Cache(folder / "b.db") as other:
+        cache.commit([bought("p", 0, "a")], []).result()
+        cache.path.rename(folder / "elsewhere.db")
+        if change == "replaced":
+            other.path.rename(cache.path)
+        with pytest.raises(CacheMoved, match=r"moved, replaced or deleted|anew"):
+            cache.commit([bought("p", 1, "b")], []).result()
+        (folder / "elsewhere.db").replace(cache.path)
+        assert cache.commit([bought("p", 1, "b")], []).result() == [Placed(1, None)]
+        assert stock(cache, "p") == {0: answer("a"), 1: answer("b")}
 
 
 class TestStrangers:

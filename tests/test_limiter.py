@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import anyio
 import pytest
-from anyio import Event, create_task_group, current_time, fail_after, sleep, wait_all_tasks_blocked
+from anyio import (
+    Event,
+    create_task_group,
+    current_time,
+    fail_after,
+    move_on_after,
+    sleep,
+    wait_all_tasks_blocked,
+)
 from anyio.lowlevel import checkpoint
 
 from cachesaver import (
@@ -19,8 +28,11 @@ from cachesaver import (
     Resource,
     RoundRobinLimiter,
     UnlimitedLimiter,
+    _limiter,
 )
 from cachesaver.testing import CountingModel, jumping
+
+from ._leaks import Leaks
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +48,59 @@ async def hold(limiter: RoundRobinLimiter, started: list[str], seconds: float = 
     async with limiter as resource:
         started.append(resource.data)
         await sleep(seconds)
+
+
+async def comes_back_after(error: type[BaseException]) -> bool:
+    """Whether a resource is lent again after a block that raised."""
+    limiter = limiter_of("a")
+    with pytest.raises(error):
+        async with limiter:
+            raise error
+    with move_on_after(1):
+        async with limiter as resource:
+            return resource.in_use == 1
+    return False
+
+
+async def a_cancelled_waiter_takes_nothing(ticks: int, rate: LeakyBucket | None) -> bool:
+    """Whether both resources are lent again after waiters were cancelled, so long after they were returned."""
+    limiter, started = limiter_of("a", "b", rate=rate), []
+    release = Event()
+
+    async def hold_until_released() -> None:
+        async with limiter:
+            await release.wait()
+
+    async with create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(hold_until_released)
+        await wait_all_tasks_blocked()
+        async with create_task_group() as waiters:
+            for _ in range(5):
+                waiters.start_soon(hold, limiter, started, 0)
+            await wait_all_tasks_blocked()
+            release.set()
+            for _ in range(ticks):
+                await checkpoint()
+            waiters.cancel_scope.cancel()
+    with move_on_after(10):
+        async with limiter as first, limiter as second:
+            return {first.data, second.data} == {"a", "b"} and (first.in_use, second.in_use) == (1, 1)
+    return False
+
+
+async def lend_for_good(lender: Any) -> Resource:
+    """In place of `_Lender.lend`: a token that was taken is not given back where no resource can be."""
+    loan = object()
+    async with lender._queue:
+        await lender._room.acquire_on_behalf_of(loan)
+        resource = await lender._next()
+    lender._held.setdefault(anyio.get_current_task().id, []).append((loan, resource))
+    return resource
+
+
+async def keep(limiter: RoundRobinLimiter, *exc_info: object) -> None:
+    """In place of `RoundRobinLimiter.__aexit__`."""
 
 
 class TestCapacity:
@@ -148,14 +213,14 @@ class TestCapacity:
 class TestReturn:
     async def test_it_comes_back_after_an_error(self) -> None:
         """L2: whatever the block raises."""
-        limiter = limiter_of("a")
         for error in (ValueError, KeyboardInterrupt):
-            with pytest.raises(error):
-                async with limiter:
-                    raise error
-        with fail_after(1):
-            async with limiter as resource:
-                assert resource.in_use == 1
+            assert await comes_back_after(error)
+
+    async def test_control_what_is_kept_is_missed(self, leaks: Leaks, monkeypatch: pytest.MonkeyPatch) -> None:
+        """L2: the test above fails when nothing is taken back, and so does every test that leaves it at that."""
+        monkeypatch.setattr(RoundRobinLimiter, "__aexit__", keep)
+        assert not await comes_back_after(ValueError)
+        assert any(leak.startswith("a loan") for leak in leaks.found())
 
     async def test_it_comes_back_when_its_holder_is_cancelled(self) -> None:
         """L2: cancelled while it works."""
@@ -172,29 +237,16 @@ class TestReturn:
     @pytest.mark.parametrize("rate", [None, LeakyBucket(requests=1, period=1)])
     async def test_a_cancelled_waiter_takes_nothing(self, ticks: int, rate: LeakyBucket | None) -> None:
         """L2: cancelled at any moment of its waiting, also in the one in which its turn comes."""
-        limiter, started = limiter_of("a", "b", rate=rate), []
-        release = Event()
+        assert await a_cancelled_waiter_takes_nothing(ticks, rate)
 
-        async def hold_until_released() -> None:
-            async with limiter:
-                await release.wait()
-
-        async with create_task_group() as tasks:
-            for _ in range(2):
-                tasks.start_soon(hold_until_released)
-            await wait_all_tasks_blocked()
-            async with create_task_group() as waiters:
-                for _ in range(5):
-                    waiters.start_soon(hold, limiter, started, 0)
-                await wait_all_tasks_blocked()
-                release.set()
-                for _ in range(ticks):
-                    await checkpoint()
-                waiters.cancel_scope.cancel()
-        with fail_after(10):
-            async with limiter as first, limiter as second:
-                assert {first.data, second.data} == {"a", "b"}
-                assert (first.in_use, second.in_use) == (1, 1)
+    async def test_control_what_a_waiter_takes_along_is_missed(
+        self, leaks: Leaks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """L2: the test above fails when a waiter keeps its token that is cancelled while it waits for the rate."""
+        monkeypatch.setattr(_limiter._Lender, "lend", lend_for_good)
+        rate = LeakyBucket(requests=1, period=1)
+        assert not all([await a_cancelled_waiter_takes_nothing(ticks, rate) for ticks in range(12)])
+        assert any(leak.startswith("a loan") for leak in leaks.found())
 
     async def test_a_failed_call_returns_it(self, cache: Cache) -> None:
         """L2: a Dispatcher's resource is back after errors of the model."""

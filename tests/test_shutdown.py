@@ -10,6 +10,7 @@ import pytest
 from anyio import (
     TASK_STATUS_IGNORED,
     CancelScope,
+    Event,
     create_task_group,
     current_time,
     fail_after,
@@ -31,9 +32,11 @@ from cachesaver import (
     Response,
     Stage,
     StageCrashed,
+    _stage,
     local,
     online,
 )
+from cachesaver._collecting import Collecting
 from cachesaver.testing import CountingModel, FakeBatchModel
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +49,117 @@ async def answer_of(api: Stage, results: list[Any], *request: Any) -> None:
         results.append(await api.request(*request))
     except Exception as error:
         results.append(error)
+
+
+class Ticking(CountingModel):
+    """Takes some turns of the event loop for each call, more for each prompt, and tells of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = Event()
+
+    async def request(self, prompt: Any, n: int = 1) -> list[Any]:
+        self.called.set()
+        for _ in range(6 + 4 * prompt):
+            await checkpoint()
+        return await super().request(prompt, n)
+
+
+async def unrecorded(stack: Any, ticks: int, path: Path) -> int:
+    """How many samples the model has sold and the cache lacks, when all is stopped so long after a call of it.
+
+    Turns of the loop are counted from there, for how many the cache's thread takes before it is left to chance.
+    """
+    model = Ticking()
+    with Cache(path) as cache:
+        with CancelScope() as scope:
+            async with create_task_group() as tasks:
+                async with stack(model, cache) as api:
+                    for prompt in range(4):
+                        for namespace in "ab":
+                            tasks.start_soon(api.request, prompt, 2, namespace)
+                    await model.called.wait()
+                    for _ in range(ticks):
+                        await checkpoint()
+                    scope.cancel()
+                    await checkpoint()
+    with Cache(path) as cache:
+        return model.sold - sum(known.samples for known in cache.known_prompts(9).result())
+
+
+async def answer_of_a_cleanup(stack: Any, cache: Cache) -> Any:
+    """What a block gets that asks when it was cancelled already."""
+    results: list[Any] = []
+    with move_on_after(1):
+        async with stack(CountingModel(delay=1), cache) as api:
+            try:
+                await sleep_forever()
+            finally:
+                with CancelScope(shield=True):
+                    await answer_of(api, results, "p")
+    return results[0]
+
+
+def without_the_shield(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_stage, "CancelScope", lambda shield: CancelScope())
+
+
+class Deaf(Stage):
+    """Does not hear that its block has been left."""
+
+    grace = 2.0
+
+    async def run(self, inbox: Any) -> None:
+        await sleep(1000)
+
+
+async def seconds_of(stage: Stage) -> float:
+    """How long a block lasts that is cancelled after a second."""
+    start = current_time()
+    with move_on_after(1):
+        async with stage as api:
+            await api.request("p")
+    return current_time() - start
+
+
+class Buggy(Stage):
+    """Breaks a second after it was asked."""
+
+    async def run(self, inbox: Any) -> None:
+        await inbox.receive()
+        await sleep(1)
+        raise LookupError("a bug")
+
+
+async def answers_of_a_broken(stage: Stage) -> tuple[list[Any], StageCrashed]:
+    """What three callers get from a stage that breaks, and what its block raises."""
+    results: list[Any] = []
+    with pytest.raises(StageCrashed) as crash:
+        async with stage as api, create_task_group() as tasks:
+            for prompt in "abc":
+                tasks.start_soon(answer_of, api, results, prompt)
+            with move_on_after(10):
+                await sleep_forever()
+    return results, crash.value
+
+
+class Forgetful(Stage):
+    """Drops what it is asked."""
+
+    async def run(self, inbox: Any) -> None:
+        async for _ in inbox:
+            pass
+
+
+async def answers_of_a_forgetful_stage() -> list[Any]:
+    """What a caller gets within ten seconds after the end of a stage that has dropped its ticket."""
+    results: list[Any] = []
+    with move_on_after(10):
+        async with create_task_group() as tasks:
+            async with Forgetful(Dispatcher(CountingModel())) as api:
+                tasks.start_soon(answer_of, api, results, "p")
+                await wait_all_tasks_blocked()
+    return results
 
 
 class TestDraining:
@@ -115,22 +229,32 @@ class TestStopping:
         assert current_time() - start < 2
         assert [type(result) for result in results] == [Closed]
 
-    @pytest.mark.parametrize("ticks", range(0, 60, 2))
+    @pytest.mark.parametrize("ticks", range(30))
     @pytest.mark.parametrize("stack", PRESETS)
     async def test_what_the_model_has_returned_is_recorded(self, stack: Any, ticks: int, tmp_path: Path) -> None:
         """F7, D1: stopped at any tick, what was bought is in the cache."""
-        model = CountingModel()
-        with Cache(tmp_path) as cache:
-            with CancelScope() as scope:
-                async with create_task_group() as tasks:
-                    async with stack(model, cache) as api:
-                        for namespace in "ab":
-                            tasks.start_soon(api.request, "p", 2, namespace)
-                        for _ in range(ticks):
-                            await checkpoint()
-                        scope.cancel()
-                        await checkpoint()
-            assert sum(known.samples for known in cache.known_prompts(9).result()) == model.sold
+        assert await unrecorded(stack, ticks, tmp_path) == 0
+
+    async def test_control_without_what_keeps_them_samples_are_lost(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """F7, D1: the test above fails without the shield and without the spilling; each alone is enough."""
+        without_the_shield(monkeypatch)
+        monkeypatch.setattr(Collecting, "end", lambda collecting, unsettled: None)
+        lost = [await unrecorded(online, ticks, tmp_path / str(ticks)) for ticks in range(30)]
+        assert sum(lost) > 0
+
+    @pytest.mark.parametrize("stack", PRESETS)
+    async def test_only_leaving_the_block_ends_a_stage(self, stack: Any, cache: Cache) -> None:
+        """F7: a block that has been cancelled may ask while it cleans up."""
+        assert isinstance(await answer_of_a_cleanup(stack, cache), Response)
+
+    async def test_control_without_the_shield_cancelling_ends_it(
+        self, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """F7: the test above fails without the shield."""
+        without_the_shield(monkeypatch)
+        assert isinstance(await answer_of_a_cleanup(online, cache), Closed)
 
     async def test_a_model_that_cannot_be_cancelled_is_left_behind(self, cache: Cache) -> None:
         """F7: a thread that is stuck does not hold up the end."""
@@ -153,18 +277,12 @@ class TestStopping:
 
     async def test_a_stage_that_ignores_its_end_is_cut_off(self) -> None:
         """F7: the shield has a deadline, `grace`."""
+        assert await seconds_of(Deaf()) == pytest.approx(3)
 
-        class Deaf(Stage):
-            grace = 2.0
-
-            async def run(self, inbox: Any) -> None:
-                await sleep(1000)
-
-        start = current_time()
-        with move_on_after(1):
-            async with Deaf() as api:
-                await api.request("p")
-        assert current_time() - start == pytest.approx(3)
+    async def test_control_without_its_deadline_a_shield_lasts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """F7: the test above fails when nobody sets it."""
+        monkeypatch.setattr(Stage, "abort", lambda stage: None)
+        assert await seconds_of(Deaf()) == pytest.approx(1000)
 
 
 class TestBreaking:
@@ -173,26 +291,19 @@ class TestBreaking:
     )
     async def test_a_bug_in_a_stage_fails_every_caller_and_leaves_the_block(self, wrap: Any) -> None:
         """F9: nobody is left waiting, and the cause is chained."""
-
-        class Buggy(Stage):
-            async def run(self, inbox: Any) -> None:
-                await inbox.receive()
-                await sleep(1)
-                raise LookupError("a bug")
-
-        results: list[Any] = []
-        with pytest.raises(StageCrashed) as crash:
-            async with wrap(Buggy()) as api, create_task_group() as tasks:
-                for prompt in "abc":
-                    tasks.start_soon(answer_of, api, results, prompt)
-                with move_on_after(10):
-                    await sleep_forever()
+        results, crash = await answers_of_a_broken(wrap(Buggy()))
         assert [type(result) for result in results] == [Closed] * 3
-        causes: list[BaseException] = [crash.value]
+        causes: list[BaseException] = [crash]
         while not isinstance(causes[-1], LookupError):
             cause = causes[-1].__cause__
             assert isinstance(cause, BaseException)
             causes.append(cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause)
+
+    async def test_control_a_broken_stage_that_fails_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """F9: the test above fails when a stage that ends forgets what it owes."""
+        monkeypatch.setattr(Stage, "_fail", fail_nobody)
+        results, _ = await answers_of_a_broken(Buggy())
+        assert [type(result) for result in results] != [Closed] * 3
 
     async def test_a_bug_above_a_cacher_loses_nothing_bought(self, cache: Cache) -> None:
         """F9, D1: what was on its way when the stage broke is kept."""
@@ -228,18 +339,12 @@ class TestBreaking:
 
     async def test_a_stage_that_forgets_a_ticket_fails_it(self) -> None:
         """F9: a ticket dropped by a bug is an error, not a hang."""
+        assert [type(result) for result in await answers_of_a_forgetful_stage()] == [Closed]
 
-        class Forgetful(Stage):
-            async def run(self, inbox: Any) -> None:
-                async for _ in inbox:
-                    pass
-
-        results: list[Any] = []
-        async with create_task_group() as tasks:
-            async with Forgetful(Dispatcher(CountingModel())) as api:
-                tasks.start_soon(answer_of, api, results, "p")
-                await wait_all_tasks_blocked()
-        assert [type(result) for result in results] == [Closed]
+    async def test_control_a_forgotten_ticket_that_nobody_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """F9: the test above fails when a stage that ends forgets what it owes."""
+        monkeypatch.setattr(Stage, "_fail", fail_nobody)
+        assert await answers_of_a_forgetful_stage() == []
 
 
 class TestResuming:
@@ -290,6 +395,10 @@ async def test_callers_on_both_sides_of_the_end(cache: Cache) -> None:
     assert kinds == sorted(kinds, reverse=True)
     assert True in kinds
     assert False in kinds
+
+
+def fail_nobody(stage: Stage, tickets: Any, error: Closed) -> None:
+    """In place of `Stage._fail`."""
 
 
 def raise_(error: Exception) -> None:
