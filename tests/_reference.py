@@ -11,6 +11,7 @@ class Reference:
     def __init__(self) -> None:
         self.stock: Counter[str] = Counter()  # samples bought, by prompt
         self.recorded: dict[tuple[str, str, str | None, int], int] = {}
+        self.twins: defaultdict[tuple[str, str | None, int], set[int]] = defaultdict(set)  # all that was ever recorded
         self.restart()
 
     def restart(self) -> None:
@@ -19,6 +20,12 @@ class Reference:
         self.asked: Counter[tuple[str, str, str | None]] = Counter()
         self.earlier = dict(self.recorded)
         self.an_id_was_found = False
+
+    def record(self, drawn: dict[tuple[str, str, str | None, int], int]) -> None:
+        """Who got which position; of an id the latest counts in its own namespace."""
+        self.recorded |= drawn
+        for draw, position in drawn.items():
+            self.twins[draw[1:]].add(position)
 
     def ask(self, prompt: str, n: int, namespace: str, request_id: str | None) -> list[int]:
         """The positions that this request gets."""
@@ -30,7 +37,7 @@ class Reference:
         used = self.used[namespace, prompt]
         mine = {draw[2:]: at for draw, at in self.recorded.items() if draw[:2] == (namespace, prompt)}
         theirs = {at for draw, at in self.earlier.items() if draw[:2] == (namespace, prompt) and draw[2] != request_id}
-        twins = [at for draw, at in self.recorded.items() if draw[1:] == (prompt, request_id, ordinal)]
+        twins = self.twins[prompt, request_id, ordinal]
         own = mine.get((request_id, ordinal))
         known = [at for at in range(self.stock[prompt]) if at not in used]
         if own in known:
@@ -48,5 +55,5 @@ class Reference:
         assert position is not None
         used.add(position)
         if own is None or request_id is not None:  # of an id the latest counts, else the order of arrival
-            self.recorded[namespace, prompt, request_id, ordinal] = position
+            self.record({(namespace, prompt, request_id, ordinal): position})
         return position

@@ -92,7 +92,7 @@ class Program(RuleBasedStateMachine):
         else:
             self.faultless = False
             self.reference.stock[asked[0]] = self._sold(asked[0])
-            self.reference.recorded |= self._recorded(*asked)
+            self.reference.record(self._recorded(*asked))
 
     @rule(asked=st.lists(REQUESTS, min_size=2, max_size=4, unique_by=lambda asked: asked[:1] + asked[2:3]))
     def together(self, asked: list[Asked]) -> None:
