@@ -103,7 +103,7 @@ class Shelf:
 class Drawer:
     """What one namespace has drawn of one prompt: in this run, and as recorded before."""
 
-    __slots__ = ("_earlier", "_floor", "_next", "_returned", "_steal_floor", "recorded", "reserved", "used")
+    __slots__ = ("_earlier", "_floor", "_next", "_returned", "_steal_floor", "_stolen", "recorded", "reserved", "used")
 
     def __init__(self, recorded: Iterable[Drawn] = ()) -> None:
         self.used: set[int] = set()
@@ -114,15 +114,18 @@ class Drawer:
         self._returned: dict[Label, list[int]] = {}
         self._floor = 0  # every position below is used or reserved
         self._steal_floor = 0
+        self._stolen: set[int] = set()  # positions that went to another than the one they are recorded for
         for drawn in recorded:
-            self.record((drawn.request_id, drawn.ordinal), drawn.position)
+            self._set((drawn.request_id, drawn.ordinal), drawn.position)
         for (label, _), position in self.recorded.items():
             self._earlier[position] = label if self._earlier.get(position, label) == label else Several.IDS
 
     def record(self, draw: Draw, position: int) -> None:
         """The cache knows that *draw* got *position*, if that is news."""
-        if not self.lacks(draw, position):
-            return
+        if self.lacks(draw, position):
+            self._set(draw, position)
+
+    def _set(self, draw: Draw, position: int) -> None:
         before = self.recorded.get(draw)
         if before is not None:
             self._unreserve(before)
@@ -141,9 +144,15 @@ class Drawer:
             self._floor = min(self._floor, position)
 
     def lacks(self, draw: Draw, position: int) -> bool:
-        """Whether it is news that *draw* got *position*: of an id the latest counts, else the order of arrival."""
-        label, _ = draw
-        return draw not in self.recorded or (label is not None and self.recorded[draw] != position)
+        """Whether it is news that *draw* got *position*.
+
+        Of an id the latest counts. Without one it is the order of arrival, which
+        a failed or a refreshing run must not change; unless its place was stolen.
+        """
+        recorded = self.recorded.get(draw)
+        if recorded is None:
+            return True
+        return recorded != position and (draw[0] is not None or recorded in self._stolen)
 
     def coming(self, label: Label, n: int) -> list[int]:
         """The next *n* ordinals of *label*; those given back come first."""
@@ -190,6 +199,7 @@ class Drawer:
         self._steal_floor = position
         for candidate in range(position, shelf.end):
             if self._earlier.get(candidate, label) != label and candidate not in self.used and shelf.has(candidate):
+                self._stolen.add(candidate)
                 return candidate
         return None
 

@@ -19,6 +19,7 @@ class Reference:
         self.used: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
         self.asked: Counter[tuple[str, str, str | None]] = Counter()
         self.earlier = dict(self.recorded)
+        self.stolen: set[tuple[str, str, int]] = set()
         self.an_id_was_found = False
 
     def record(self, drawn: dict[tuple[str, str, str | None, int], int]) -> None:
@@ -49,11 +50,13 @@ class Reference:
             position = unclaimed[0]
         elif not self.an_id_was_found and (others := [at for at in known if at in theirs]):
             position = others[0]
+            self.stolen.add((namespace, prompt, position))
         else:
             position = self.stock[prompt]
             self.stock[prompt] += 1
         assert position is not None
         used.add(position)
-        if own is None or request_id is not None:  # of an id the latest counts, else the order of arrival
+        # Of an id the latest counts, else the order of arrival, unless that was stolen.
+        if own is None or request_id is not None or (namespace, prompt, own) in self.stolen:
             self.record({(namespace, prompt, request_id, ordinal): position})
         return position

@@ -95,6 +95,21 @@ async def test_a_caller_leaves_while_it_is_recorded(tmp_path: Path) -> None:
     assert model.sold == 2
 
 
+async def test_a_request_without_an_id_whose_place_went_to_a_new_id(cache: Cache) -> None:
+    """S5: it is found again where it was sent instead."""
+    model = CountingModel()
+
+    async def run(*names: str | None) -> list[int]:
+        async with online(model, cache) as api:
+            return [(await api.request("p", 1, "a", name)).positions[0] for name in names]
+
+    assert await run(None, "y") == [0, 1]
+    with pytest.warns(match="not used in this namespace before"):
+        assert await run("x", None) == [0, 1]
+    assert await run("x", None) == [0, 1]
+    assert model.sold == 2
+
+
 async def test_two_faultless_runs_after_one_that_failed_agree(cache: Cache) -> None:
     """S6, S8: what an id was given last is what it gets again."""
 
