@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from anyio import AsyncContextManagerMixin, Event, create_task_group, get_cancelled_exc_class
 from anyio.lowlevel import checkpoint
 
+from ._errors import Closed
 from ._labels import current_request_id
 from ._request import Request, Response, as_request, respond
 
@@ -113,15 +114,21 @@ class Responses:
             else:
                 await self._feed_sync(iter(source))
         except Exception as error:
-            self._error = error
-        finally:
-            self._exhausted = True
-            self._progress.set()
+            self._end(error)
+        else:  # and not if it is cancelled: what is cut off must not look like the end
+            self._end(None)
 
     def leave(self) -> None:
         """Nobody takes the rest: give back what was put aside for it."""
         for ticket in self._open:
             ticket.leave()
+        self._open.clear()
+        self._end(Closed("the block of this map was left before its responses were taken"))
+
+    def _end(self, error: Exception | None) -> None:
+        self._exhausted = True
+        self._error = error
+        self._progress.set()
 
     def _next(self) -> Ticket | None:
         if not self._ordered:
