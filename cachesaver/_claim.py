@@ -19,6 +19,7 @@ class Claim:
         "label",
         "missing",
         "namespace",
+        "on_its_way",
         "ordinals",
         "positions",
         "shelf",
@@ -37,6 +38,7 @@ class Claim:
         self.draws: dict[int, Draw] = {}
         self.missing = ticket.n
         self.drawer = drawer
+        self.on_its_way = False  # complete, and being recorded before it is answered
         self._released = False
 
     @property

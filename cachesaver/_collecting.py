@@ -41,12 +41,14 @@ class Collecting:
         filled = self._shelve(purchases, placed)
         for purchase in purchases:
             self._hand_on(purchase)
+        for claim in claims:
+            claim.on_its_way = False  # even if nothing could be written: samples in hand reach their callers
         for claim in dict.fromkeys([*filled, *claims]):
             if claim.wanted and not claim.missing:
                 if self._notice is not None:
                     claim.ticket.caution(self._notice)
                     self._notice = None
-                self._desk.deliver(claim)  # even if nothing could be written: samples in hand reach their callers
+                self._desk.deliver(claim)
 
     async def finish(self) -> None:
         """Try once more to store what could not be stored."""

@@ -73,9 +73,12 @@ class Desk:
 
     def deliver(self, claim: Claim) -> None:
         """Answer a claim that has all its samples, once the cache knows who got them."""
+        if claim.on_its_way:
+            return
         if self.offline or not claim.records():
             claim.answer()
             return
+        claim.on_its_way = True
         if claim.label is None:  # found again by its order of arrival: the record may follow
             claim.answer()
         self._outstanding += 1

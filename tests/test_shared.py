@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import nullcontext as _nothing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from anyio import create_task_group
+from anyio import Event, create_task_group, sleep, to_thread, wait_all_tasks_blocked
 
 from cachesaver import Cache, Request, Response, _writes, local, online
 from cachesaver.testing import CountingModel
@@ -50,6 +53,7 @@ async def test_no_sample_is_given_twice(tmp_path: Path, n: int) -> None:
     assert model.sold == 20 * n
 
 
+@pytest.mark.filterwarnings("ignore:request id")
 async def test_control_stacks_that_do_not_share_are_runs_of_their_own(tmp_path: Path) -> None:
     """S5: without it each is the same program again."""
     got = await asked(tmp_path, CountingModel(), workers=4, ids=5, shared=False)
@@ -107,3 +111,69 @@ async def test_a_stack_over_another(tmp_path: Path) -> None:
             assert (await api.request("p", 2, "team", "x")).positions == [0, 1]
             assert (await api.request("p", 1, "team", "y")).positions == [2]
     assert model.sold == 3
+
+
+class Held(Cache):
+    """What is done is told only when it is let go, if its name is in `hold`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.hold: set[str] = set()
+        self._held: dict[str, Callable[[], None]] = {}
+
+    def read(self, places: Any) -> Future[Any]:
+        return self._told("read", super().read(places))
+
+    def settle(self, bought: Any, records: Any, *, sole: bool) -> Future[Any]:
+        return self._told("record" if records else "store", super().settle(bought, records, sole=sole))
+
+    async def let_go(self, name: str) -> None:
+        await self.held(name)
+        await to_thread.run_sync(self._held.pop(name))
+        await wait_all_tasks_blocked()
+
+    async def held(self, name: str) -> None:
+        while name not in self._held:  # noqa: ASYNC110 (it comes from the cache's own thread)
+            await sleep(0.01)
+
+    def _told(self, name: str, done: Future[Any]) -> Future[Any]:
+        if name not in self.hold:
+            return done
+        late: Future[Any] = Future()
+        self._held[name] = lambda: late.set_result(done.result())
+        return late
+
+
+async def test_what_is_being_recorded_is_not_answered_by_another(tmp_path: Path) -> None:
+    """S6: a request that is filled while its neighbour is read is answered once it is recorded, not before."""
+    sold = Event()
+
+    async def model(prompt: str) -> str:
+        if prompt == "slow":
+            await sold.wait()
+        return prompt
+
+    with Held(tmp_path) as cache:
+        async with local(model, cache, shared=True) as api:
+            await api.request("many", 9, "other", "x")
+        async with local(model, cache, shared=True) as api, create_task_group() as tasks:
+            got: list[Any] = []
+
+            async def ask_both() -> None:
+                both = [Request("many", 9, "team", "x"), Request("slow", 1, "team", "y")]
+                async with api.map(both, ordered=False) as responses:
+                    got.extend([response[0] async for response in responses])
+
+            tasks.start_soon(api.request, "slow", 1, "other", "y")
+            await wait_all_tasks_blocked()
+            cache.hold = {"read", "record"}
+            tasks.start_soon(ask_both)
+            await cache.held("read")
+            sold.set()
+            await cache.held("record")
+            await cache.let_go("read")
+            assert api.stats.requests == 3
+            assert [each.answered for each in api.owed if each.request_id == "y"] == [False, False]
+            cache.hold = set()
+            await cache.let_go("record")
+        assert sorted(got) == ["many", "slow"]

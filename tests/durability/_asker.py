@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from cachesaver import Cache, Stage, _writes, local, online
+from cachesaver import Cache, Closed, Stage, _writes, local, online
 from cachesaver.testing import CountingModel
 
 PROMPTS = ("p0", "p1", "p2")
@@ -107,6 +107,8 @@ class Asker:
             response = await stack.request(ask.prompt, n=ask.n, namespace=ask.namespace, request_id=ask.request_id)
         except Exception as error:
             say(self._history, call=call, event="failed", error=repr(error))
+            if isinstance(error, Closed):
+                raise  # the stack has ended: leave its block, which tells why
             return
         samples = [(sample.position, sample.value, sample.cached) for sample in response.samples]
         say(self._history, call=call, event="ok", ordinal=self._ordinals[ask[:3]], samples=samples)

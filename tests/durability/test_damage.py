@@ -46,7 +46,7 @@ def damaged(whole: bytes, dice: random.Random) -> bytes:
             for at in dice.sample(range(len(whole)), dice.randint(1, 64)):
                 content[at] ^= dice.randint(1, 255)
         case "cut":
-            del content[dice.randrange(len(whole)) :]
+            del content[dice.randrange(1, len(whole)) :]  # an empty file alone is a new cache
         case "zeros":
             content[first : first + PAGE] = bytes(PAGE)
         case "swap":
