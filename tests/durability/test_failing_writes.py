@@ -7,6 +7,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,23 +123,22 @@ def storm(folder: Path, dice: random.Random) -> Counter[str]:
     """Failures at random, and retries in other groups, until all is stored; what was raised."""
     folder.mkdir()
     disk, shop, errors = Disk(), Shop(dice), Counter[str]()
-    store = disk.open(folder / "cache.db")
     codes = {"grow": apsw.SQLITE_FULL, "write": apsw.SQLITE_IOERR_WRITE, "sync": apsw.SQLITE_IOERR_FSYNC}
     chances = {"grow": 0.02, "write": 0.02, "sync": 0.2}
-    disk.fault = lambda call: codes[call] if dice.random() < chances.get(call, 0.0) else None
-    waiting = [one for _ in range(4) for one in shop.group().sales]
-    while waiting:
-        chosen = dice.sample(waiting, dice.randint(1, len(waiting)))
-        try:
-            store.commit(chosen, [])
-        except CacheError as error:
-            errors[type(error).__name__] += 1
-        else:
-            waiting = [one for one in waiting if one not in chosen]
-    disk.fault = well
-    assert read(store, shop.sold)
+    with closing(disk.open(folder / "cache.db")) as store:
+        disk.fault = lambda call: codes[call] if dice.random() < chances.get(call, 0.0) else None
+        waiting = [one for _ in range(4) for one in shop.group().sales]
+        while waiting:
+            chosen = dice.sample(waiting, dice.randint(1, len(waiting)))
+            try:
+                store.commit(chosen, [])
+            except CacheError as error:
+                errors[type(error).__name__] += 1
+            else:
+                waiting = [one for one in waiting if one not in chosen]
+        disk.fault = well
+        assert read(store, shop.sold)
     sold = [Group(group.sales, ()) for group in shop.sold]
-    store.close()
     disk.unregister()
     assert problems(folder / "cache.db", sold, sold) == []
     return errors
