@@ -22,17 +22,22 @@ def split(completion: Completion) -> list[Completion]:
     ]
 
 
-def join(completions: Sequence[Completion]) -> Completion:
-    """One completion with all the choices; its usage is what one call for them would have cost."""
-    first = completions[0]
+def join(completions: Sequence[Completion], billed: Sequence[bool] = ()) -> Completion:
+    """One completion with all the choices, in order.
+
+    Its usage is what one call would have cost: for the choices that were *billed*
+    now, or, where none was, for all of them.
+    """
+    last = completions[-1]  # the newest: its id, time and fingerprint stand for all
     if len(completions) == 1:
-        return first
+        return last
     choices = [{**one["choices"][0], "index": index} for index, one in enumerate(completions)]
-    joined = {**first, "choices": choices}
-    usages = [one.get("usage") for one in completions]
+    joined = {**last, "choices": choices}
+    bought = [one for one, counts in zip(completions, billed, strict=True) if counts] if any(billed) else completions
+    usages = [one.get("usage") for one in bought]
     if all(usages):
         made = sum(usage["completion_tokens"] for usage in usages if usage)
-        joined["usage"] = _usage(first["usage"], made)
+        joined["usage"] = _usage(usages[-1] or {}, made)
     return joined
 
 

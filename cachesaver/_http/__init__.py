@@ -1,0 +1,1 @@
+"""What `cachesaver.http` is made of: HTTP requests as prompts, and samples as HTTP answers."""
