@@ -60,6 +60,16 @@ class Claim:
         self.positions.append(position)
         self.drawer.used.add(position)
 
+    def move(self, position: int, other: int) -> None:
+        """What was bought for *position* was kept at *other*, and the caller has seen some of it."""
+        index = self.positions.index(position)
+        self.positions[index] = other
+        draw = (self.label, self.ordinals[index])
+        if self.drawer.recorded.get(draw) == position:
+            self.drawer.forget(draw)  # so that the next record, of where it is now, is news
+        self.drawer.give_back_position(position)
+        self.drawer.used.add(other)
+
     def fill(self, position: int, draw: Draw) -> None:
         """The sample at *position* is there."""
         if position not in self.draws:

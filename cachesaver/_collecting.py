@@ -146,7 +146,11 @@ class Collecting:
                     self._desk.memory.put((purchase.shelf.key, place.position), draw.answer)
                 self._desk.memory.put((purchase.shelf.key, position), answer)
                 for claim in purchase.shelf.on_order.pop(position):
-                    self._fill(purchase, claim, position, answer, draw.rank)
+                    if place.position != position and claim in purchase.buyers and claim.ticket.shown:
+                        claim.move(position, place.position)
+                        self._fill(purchase, claim, place.position, draw.answer, draw.rank)
+                    else:
+                        self._fill(purchase, claim, position, answer, draw.rank)
                     filled[claim] = None
         return list(filled)
 

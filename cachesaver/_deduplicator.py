@@ -21,7 +21,8 @@ class Deduplicator(Stage):
     async def run(self, inbox: Inbox) -> None:
         assert self.below is not None
         async for tickets in inbox:
-            equal: dict[tuple[str, str], list[Ticket]] = {}
+            equal: dict[tuple[str | None, str, str], list[Ticket]] = {}
             for ticket in tickets:
-                equal.setdefault((ticket.prompt.canonical, ticket.namespace), []).append(ticket)
+                prompt = ticket.prompt
+                equal.setdefault((prompt.scope, prompt.canonical, ticket.namespace), []).append(ticket)
             await self.below.submit([mates[0] if len(mates) == 1 else Merged(mates) for mates in equal.values()])

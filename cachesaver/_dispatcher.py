@@ -63,7 +63,7 @@ class Dispatcher(Stage):
     async def _serve_one(self, ticket: Ticket) -> None:
         bought: list[Draw] = []  # what the model has returned counts, whatever happens next
         try:
-            if ticket.n == 1 or self._model.takes_n:
+            if ticket.n == 1 or (self._model.takes_n and not ticket.prompt.single):
                 await self._top_up(ticket, bought)
             else:
                 errors: list[Exception] = []
@@ -100,6 +100,7 @@ class Dispatcher(Stage):
                 raise Abandoned(ABANDONED)
             start = current_time()
             labels = {"namespace": ticket.namespace, "request_id": ticket.request_id, "resource": resource}
+            labels["origin"] = ticket.prompt.origin
             with self._counted(start):
                 answers = await self._model.one(ticket.prompt.fresh(), n, **labels)
                 # No await from here to the end: a sample that has arrived is not lost.

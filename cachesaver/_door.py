@@ -9,7 +9,7 @@ from typing import Any
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ._labels import current_namespace, current_request_id
-from ._prompt import Prompt
+from ._prompt import as_prompt
 from ._request import Request, Response, as_request, respond
 from ._stats import Tally
 from ._streaming import Mapping, Source
@@ -107,7 +107,7 @@ class Doored(Ticket):
     __slots__ = ("_listener", "_tally")
 
     def __init__(self, request: Request, tally: Tally, listener: Listener | None) -> None:
-        super().__init__(Prompt(request.prompt), request.n, request.namespace, request.request_id)
+        super().__init__(as_prompt(request.prompt), request.n, request.namespace, request.request_id)
         self._tally = tally
         self._listener = listener
 

@@ -112,7 +112,7 @@ class Intake:
                 labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
         if not (stocks or draws or labels):
             return
-        loaded = await completed(desk.cache.load(Query(frozenset(stocks), frozenset(draws), frozenset(labels))))
+        loaded = await completed(desk.cache.load(Query(frozenset(stocks), frozenset(draws), frozenset(labels))), at_once=True)
         desk.ledger.learn(loaded)
         for key, stock in loaded.stocks.items():
             for position, answer in stock.answers.items():
@@ -125,7 +125,7 @@ class Intake:
         if not waiting:
             return
         places = [(claim, (claim.shelf.key, position)) for claim in waiting for position in claim.unread()]
-        answers = await completed(self._desk.cache.read(list({place: None for _, place in places})))
+        answers = await completed(self._desk.cache.read(list({place: None for _, place in places})), at_once=True)
         for claim, place in places:
             answer = answers.get(place) or lost(*place)
             if isinstance(answer, CacheCorrupt):

@@ -27,6 +27,11 @@ def current_namespace() -> str:
     return _namespace.get() or "default"
 
 
+def context_namespace() -> str | None:
+    """The namespace of this context, None outside every block."""
+    return _namespace.get()
+
+
 def current_request_id() -> str | None:
     """The request id of this context, None outside every block."""
     return _request_id.get()

@@ -21,6 +21,7 @@ SHOWN = 300  #: characters of a value in a message
 
 async def cache_miss(cache: Cache, prompt: Prompt, scope: str, known: int) -> CacheMiss:
     """The error for a sample that *cache* lacks, with the nearest known prompt and how it differs."""
+    scope = prompt.scope_under(scope)
     nearest = find_nearest(await completed(cache.known_prompts(LOOKED_AT)), prompt, scope)
     lines = [
         f"the cache holds {known} sample{'' if known == 1 else 's'} of this prompt, and this run needs one more",

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from ._errors import ModelError
 from ._request import Response
 
-PASSED = ("n", "namespace", "request_id", "resource")  #: what a model gets where its signature has it
+PASSED = ("n", "namespace", "request_id", "resource", "origin")  #: what a model gets where its signature has it
 THREADS = 64  #: calls of one synchronous model at once; a limiter sets fewer
 
 

@@ -28,12 +28,18 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 class Prompt:
     """A JSON value that cannot change any more: `asked` as written, `canonical` for comparing.
 
-    Raises TypeError or ValueError where the value is no JSON.
+    *scope* names the model where the prompt itself says whom it asks, *origin* is what
+    it came in (an HTTP request), for a model that takes it; *single* that one call of
+    the model brings one sample, whatever `n`. Raises TypeError or ValueError where the
+    value is no JSON.
     """
 
-    __slots__ = ("asked", "canonical", "scalar")
+    __slots__ = ("asked", "canonical", "origin", "scalar", "scope", "single")
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, *, scope: str | None = None, origin: Any = None, single: bool = False) -> None:
+        self.scope = scope
+        self.origin = origin
+        self.single = single
         self.scalar = value if isinstance(value, str) else None
         self.asked = self.canonical = encode(value, "a prompt")
         if not isinstance(value, str):
@@ -43,9 +49,18 @@ class Prompt:
         """A copy of the prompt, the model's own to change."""
         return self.scalar if self.scalar is not None else json.loads(self.asked)
 
+    def scope_under(self, scope: str) -> str:
+        """What names the model, under a stage of this *scope*."""
+        return scope if self.scope is None else self.scope
+
     def key(self, scope: str) -> bytes:
         """SHA-256 over the canonical JSON of [scope, prompt]."""
-        return sha256(f"[{_encode(scope)},{self.canonical}]".encode()).digest()
+        return sha256(f"[{_encode(self.scope_under(scope))},{self.canonical}]".encode()).digest()
+
+
+def as_prompt(value: Any) -> Prompt:
+    """*value* if it is a Prompt, else one for it."""
+    return value if isinstance(value, Prompt) else Prompt(value)
 
 
 def encode(value: Any, what: str) -> str:

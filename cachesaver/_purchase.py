@@ -43,9 +43,8 @@ class Purchase(Ticket):
 
     def bought(self, scope: str) -> list[Bought]:
         """What is to be stored."""
-        return [
-            Bought(self.shelf.key, scope, self.prompt.asked, position, draw.answer) for position, draw in self.sold()
-        ]
+        asked, scope = self.prompt.asked, self.prompt.scope_under(scope)
+        return [Bought(self.shelf.key, scope, asked, position, draw.answer) for position, draw in self.sold()]
 
     def sold(self) -> list[tuple[int, Draw]]:
         """The positions that were bought, with what came for them."""

@@ -21,6 +21,7 @@ from anyio import (
     current_time,
     get_cancelled_exc_class,
 )
+from anyio.lowlevel import EventLoopToken, current_token
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ._door import Door
@@ -48,6 +49,7 @@ class Stage(AsyncContextManagerMixin, Door):
         self.below: Stage | None = None if below is None else as_stage(below)
         self.notices: list[str] = []  # what whoever entered the stage is told when it ends
         self.owed: set[Ticket] = set()  # tickets that this stage has yet to answer or pass on
+        self.loop: EventLoopToken | None = None  # the event loop that it runs in
         self._feed: MemoryObjectSendStream[Tickets] | None = None
         self._scope: CancelScope | None = None
         self._entered_below = False
@@ -129,6 +131,7 @@ class Stage(AsyncContextManagerMixin, Door):
     async def _life(self) -> AsyncGenerator[None]:
         self.tally = Tally()
         self.notices = []
+        self.loop = current_token()
         error: BaseException | None = None
         try:
             async with create_task_group() as tasks:

@@ -60,6 +60,7 @@ class Ticket:
         "_arrived",
         "_asker",
         "_left",
+        "_shown",
         "answered",
         "claim",
         "delegates",
@@ -89,12 +90,22 @@ class Ticket:
         self.notices: tuple[str, ...] = ()  # what the caller is to be warned of
         self._asker = asker
         self._left = False
+        self._shown = False
         self._arrived: Event | None = None
 
     @property
     def wanted(self) -> bool:
         """Whether somebody still waits for the answer."""
         return not self._left and (self._asker is None or self._asker.wanted)
+
+    @property
+    def shown(self) -> bool:
+        """Whether the caller has seen a piece of what is being bought for it: that sample is its own now."""
+        return self._shown or (self._asker is not None and self._asker.shown)
+
+    @shown.setter
+    def shown(self, shown: bool) -> None:
+        self._shown = shown
 
     @property
     def parts(self) -> Sequence[Ticket]:

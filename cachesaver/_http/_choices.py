@@ -17,6 +17,7 @@ class Completions(Dialect):
     """Text completions: the text is a field of the choice itself."""
 
     n_field = "n"
+    usage_on_request = True
     whole, chunk = "text_completion", "text_completion"
 
     def assembly(self, n: int) -> Assembly:

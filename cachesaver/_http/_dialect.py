@@ -45,7 +45,18 @@ class Dialect(ABC):
     """One API's way to write answers. Most give one answer a request."""
 
     frames: type[Frames] = EventStream
-    n_field: str | None = None  #: the field of a request that says how many answers are wanted
+    n_field: str | None = None  #: the field of a request that says how many answers are wanted, "holder.field" within
+    usage_on_request = False  #: a stream tells its usage only if `stream_options` say so
+
+    def streams(self, body: Body, path: str) -> bool:
+        """Whether a request with this *body*, to this *path*, wants a stream."""
+        return body.get("stream") is True
+
+    def with_n(self, body: Body, n: int) -> Body:
+        """*body*, asking for *n* answers."""
+        assert self.n_field is not None
+        holder, _, field = self.n_field.rpartition(".")
+        return {**body, holder: {**body[holder], field: n}} if holder else {**body, field: n}
 
     @abstractmethod
     def assembly(self, n: int) -> Assembly:

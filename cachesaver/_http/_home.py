@@ -1,0 +1,155 @@
+"""Home: a stack in a thread of its own, which callers in any thread or event loop can ask."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
+from threading import RLock, Thread
+from time import monotonic
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+import anyio
+from anyio import Event, from_thread
+from anyio.lowlevel import current_token
+
+from .._errors import Closed
+from .._stage import Stage
+from .._threads import waker
+from ._exchange import Exchange
+
+AT_EXIT = 30.0  #: seconds that the end of the program waits for answers that are paid for and nobody reads any more
+
+T = TypeVar("T")
+Stack = Callable[[], AbstractAsyncContextManager[Stage]]
+
+
+class Home:
+    """The thread, its event loop and the stack in it, from its first use until it is closed.
+
+    What callers hand over is drained when it is closed: everything accepted is
+    answered and stored.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._inbox: deque[Exchange | Callable[[], None]] = deque()
+        self._lock = RLock()  # the garbage collector may close it anywhere
+        self._kick: Callable[[], None] = lambda: None
+        self._closing = False
+        self._abort: Callable[[], None] = lambda: None
+        self._process = os.getpid()
+        self._started: Future[None] = Future()
+        self.ended: Future[None] = Future()  #: everything is stored
+        self._thread = Thread(target=self._live, name="cachesaver-http", daemon=True)
+        self._thread.start()
+        self._started.result()
+        _homes.add(self)
+
+    @property
+    def open(self) -> bool:
+        """Whether it takes requests: not closed, and not on the other side of a fork."""
+        return not self._closing and self._process == os.getpid()
+
+    def submit(self, exchange: Exchange) -> None:
+        """Hand *exchange* over; it will be ready some time. Raises `Closed`."""
+        self._put(exchange)
+
+    def leave(self, exchange: Exchange) -> None:
+        """The caller of *exchange* went away."""
+        try:
+            self._put(exchange.leave)
+        except Closed:
+            pass  # it is drained, and was answered
+
+    def close(self, patience: float | None = None) -> None:
+        """Drain and stop, for at most *patience* seconds; what is not answered by then is cut off."""
+        self.begin_close()
+        if self._process != os.getpid():
+            return
+        try:
+            self._thread.join(patience)
+        finally:
+            if self._thread.is_alive():
+                self._abort()
+                self._thread.join(Stage.grace * 2)
+
+    def begin_close(self) -> None:
+        """Take nothing more, and stop when all is answered."""
+        with self._lock:
+            self._closing = True
+            self._kick()
+
+    def run(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Run *function* in the event loop, from any other thread."""
+        return from_thread.run(function, token=self._token)
+
+    def _put(self, item: Exchange | Callable[[], None]) -> None:
+        with self._lock:
+            if self._closing:
+                raise Closed("this client was closed; make a new one to ask again")
+            idle = not self._inbox
+            self._inbox.append(item)
+            if idle:
+                self._kick()
+
+    def _live(self) -> None:
+        try:
+            anyio.run(self._run)
+        except BaseException as error:
+            if not self._started.done():
+                self._started.set_exception(error)
+        finally:
+            self.begin_close()
+            for item in self._inbox:
+                if isinstance(item, Exchange):
+                    item.refuse(
+                        Closed("this client was closed before the request was sent; make a new one to ask again")
+                    )
+            self.ended.set_result(None)
+
+    async def _run(self) -> None:
+        wake = waker()
+        with anyio.CancelScope() as scope:
+            async with self._stack() as stage:
+                self._arrived = Event()
+                self._kick = lambda: wake(self._arrived.set)
+                self._abort = lambda: wake(scope.cancel)
+                self._token = current_token()
+                self._started.set_result(None)
+                while not self._closing or self._inbox:
+                    await self._arrived.wait()
+                    self._arrived = Event()
+                    await self._pump(stage)
+
+    async def _pump(self, stage: Stage) -> None:
+        while self._inbox:
+            with self._lock:
+                items = list(self._inbox)
+                self._inbox.clear()
+            tickets: list[Any] = []
+            for item in items:
+                if isinstance(item, Exchange):
+                    tickets.append(item.open(stage))
+                else:
+                    item()
+            if tickets:
+                await stage.submit(tickets)
+
+
+_homes: WeakSet[Home] = WeakSet()
+
+
+@atexit.register
+def _drain() -> None:
+    """At exit: what was bought is stored; nothing hangs."""
+    homes = list(_homes)
+    for home in homes:
+        home.begin_close()
+    deadline = monotonic() + AT_EXIT
+    for home in homes:
+        home.close(max(0.0, deadline - monotonic()))

@@ -1,0 +1,80 @@
+"""Passing: what is no generation goes to the server and back untouched."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from anyio import to_thread
+
+from ._family import family_of
+
+if TYPE_CHECKING:
+    from ._home import Home
+
+
+class Passing:
+    """Sends requests on, with *client* where one is given."""
+
+    def __init__(self, client: Any = None) -> None:
+        self._client = client
+        self._clients: dict[Any, Any] = {}
+
+    def send(self, request: Any) -> Any:
+        """The server's response, to be read and closed."""
+        if self._client is not None:
+            return self._client.send(request, stream=True)
+        family = family_of(request)
+        if family not in self._clients:
+            self._clients[family] = family.Client(timeout=None)
+        return self._clients[family].send(request, stream=True)
+
+    async def send_async(self, request: Any, home: Callable[[], Home]) -> Any:
+        """The same in any event loop. *home* gives the one that a given client lives in."""
+        family = family_of(request)
+        if self._client is not None:
+            return await to_thread.run_sync(lambda: home().run(lambda: _whole(self._client, request)))
+        # One for each request: its connections belong to this event loop, and nobody would close them with it.
+        client = family.AsyncClient(timeout=None)
+        try:
+            response = await client.send(request, stream=True)
+        except BaseException:
+            await client.aclose()
+            raise
+        stream = _closing_stream(family)(response, client)
+        return family.Response(
+            response.status_code, headers=response.headers, stream=stream, extensions=response.extensions
+        )
+
+    def close(self) -> None:
+        """Close its connections."""
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
+
+async def _whole(client: Any, request: Any) -> Any:
+    response = await client.send(request)
+    headers = [(name, v) for name, v in response.headers.multi_items() if name.lower() != "content-encoding"]
+    return family_of(request).Response(response.status_code, headers=headers, content=response.content)
+
+
+@cache
+def _closing_stream(family: Any) -> Any:
+    """A class of response streams that close the client with the response."""
+
+    class ClosingStream(family.AsyncByteStream):
+        def __init__(self, response: Any, client: Any) -> None:
+            self._response = response
+            self._client = client
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for piece in self._response.aiter_raw():
+                yield piece
+
+        async def aclose(self) -> None:
+            await self._response.aclose()
+            await self._client.aclose()
+
+    return ClosingStream

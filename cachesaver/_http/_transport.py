@@ -1,0 +1,234 @@
+"""CachingTransport: the door for HTTP requests to a stack, sync and async, under httpx and httpx2."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import AsyncGenerator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from functools import partial
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+from anyio import Event, NoEventLoopError, RunFinishedError, from_thread
+from anyio.lowlevel import EventLoopToken, current_token
+
+from .._cache import Cache
+from .._cacher import Cacher, Mode
+from .._dispatcher import Dispatcher
+from .._errors import CacheSaverError, Closed
+from .._labels import check_label, context_namespace, current_request_id
+from .._stage import Stage
+from .._threads import completed
+from ._endpoint import question
+from ._exchange import Exchange
+from ._home import Home
+from ._model import HTTPModel
+from ._passing import Passing
+from ._reply import refusal, reply
+
+OTHER_LOOP = (
+    "the stack under this client runs in another event loop; ask in the loop that entered it, or give the client a"
+    " folder instead of a stack: then it keeps one in a thread of its own, for every loop"
+)
+BLOCKED = (
+    "a sync call here would block the event loop that has to answer it; use the async client, or"
+    " anyio.to_thread.run_sync, or give the client a folder instead of a stack"
+)
+
+Where = str | os.PathLike[str] | Cache | Stage
+
+
+class CachingTransport:
+    """Answers what asks a model for samples out of a stack, and passes on everything else untouched.
+
+        client = OpenAI(http_client=httpx2.Client(transport=CachingTransport("cache_dir")))
+
+    One object serves sync and async clients of httpx and httpx2. *cache* is a folder, an
+    open `Cache`, or an entered stack over an `HTTPModel`; unless it is a stack, the
+    transport keeps one in a thread of its own, from its first request to `close()`
+    or the end of the program. *limiter* lends API keys. *namespace* is that of requests
+    outside every `with namespace(...)`. *mode* is that of the `Cacher`. *client*, of
+    httpx or httpx2, is what sends requests on.
+
+    A request is labelled by the context it is made in, or by its headers
+    `x-cachesaver-namespace` and `x-cachesaver-request-id`, which are not sent on. Its
+    answer says in the header `x-cachesaver` what it was: "hit; position=3".
+    """
+
+    def __init__(
+        self,
+        cache: Where,
+        limiter: AbstractAsyncContextManager[Any] | None = None,
+        namespace: str | None = None,
+        *,
+        mode: Mode = "reuse",
+        client: Any = None,
+    ) -> None:
+        if namespace is not None:
+            check_label("namespace", namespace)
+        self._namespace = namespace
+        self._stage = cache if isinstance(cache, Stage) else None
+        if self._stage is not None and (limiter is not None or mode != "reuse" or client is not None):
+            raise TypeError(
+                "limiter, mode and client belong to the stack that you give: Dispatcher(HTTPModel(client), limiter)"
+            )
+        self._passing = Passing(client)
+        self._stack = None if isinstance(cache, Stage) else partial(own_stack, cache, limiter, mode, client)
+        self._home: Home | None = None
+        self._lock = Lock()
+
+    def handle_request(self, request: Any) -> Any:
+        """The response of a sync client."""
+        request.read()
+        exchange = self._exchange(request)
+        if exchange is None:
+            return self._passing.send(request)
+        try:
+            if self._stage is not None:
+                return _ask_from_thread(self._stage, exchange)
+            home, ready = self._hand_over(exchange)
+            try:
+                ready.result()
+                return reply(exchange)
+            except BaseException:
+                home.leave(exchange)
+                raise
+        except CacheSaverError as error:
+            return refusal(exchange, error)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """The response of an async client."""
+        await request.aread()
+        exchange = self._exchange(request)
+        if exchange is None:
+            return await self._passing.send_async(request, self._open_home)
+        try:
+            if self._stage is not None:
+                return await _ask(self._stage, exchange)
+            home, ready = self._hand_over(exchange)
+            try:
+                await completed(ready)
+                return reply(exchange)
+            except BaseException:
+                home.leave(exchange)
+                raise
+        except CacheSaverError as error:
+            return refusal(exchange, error)
+
+    def close(self) -> None:
+        """End the run: everything asked is answered and stored. A request after it begins a new run."""
+        home, self._home = self._home, None
+        if home is not None:
+            home.close()
+        self._passing.close()
+
+    async def aclose(self) -> None:
+        """The same, for an async client."""
+        home, self._home = self._home, None
+        if home is not None:
+            home.begin_close()
+            await completed(home.ended)
+        self._passing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _exchange(self, request: Any) -> Exchange | None:
+        """*request* as one for the stack; None if it is not a generation."""
+        labels = [request.headers.pop(name, None) for name in ("x-cachesaver-namespace", "x-cachesaver-request-id")]
+        if request.method != "POST":
+            return None
+        url = request.url
+        host = url.host if url.port is None else f"{url.host}:{url.port}"
+        asked = question(host, url.raw_path.decode("ascii"), request.headers, request.content)
+        if asked is None:
+            return None
+        namespace = labels[0] or context_namespace() or self._namespace or "default"
+        return Exchange(request, asked, namespace, labels[1] or current_request_id())
+
+    def _hand_over(self, exchange: Exchange) -> tuple[Home, Future[None]]:
+        ready: Future[None] = Future()
+        exchange.when_ready = lambda: ready.set_result(None)
+        home = self._open_home()
+        home.submit(exchange)
+        return home, ready
+
+    def _open_home(self) -> Home:
+        with self._lock:
+            if self._home is None or not self._home.open:
+                assert self._stack is not None
+                self._home = Home(self._stack)
+                weakref.finalize(self, self._home.begin_close).atexit = False  # there Home itself does more
+            return self._home
+
+
+async def _ask(stage: Stage, exchange: Exchange) -> Any:
+    if stage.loop != current_token():
+        raise Closed(OTHER_LOOP)
+    ready = Event()
+    exchange.when_ready = ready.set
+    try:
+        await stage.submit([exchange.open(stage)])
+        await ready.wait()
+        return reply(exchange)
+    except BaseException:
+        exchange.leave()
+        raise
+
+
+def _ask_from_thread(stage: Stage, exchange: Exchange) -> Any:
+    """Ask a stack whose event loop runs in another thread."""
+    ready: Future[None] = Future()
+    exchange.when_ready = lambda: ready.set_result(None)
+    if stage.loop is None:
+        raise Closed("the stack under this client is not running: ask inside its `async with` block")
+    if stage.loop == _running_loop():
+        raise Closed(BLOCKED)
+    try:
+        from_thread.run(_submit, stage, exchange, token=stage.loop)
+        ready.result()
+        return reply(exchange)
+    except RunFinishedError:
+        raise Closed("the event loop of the stack under this client has ended") from None
+    except BaseException:
+        with suppress(RunFinishedError):
+            from_thread.run_sync(exchange.leave, token=stage.loop)
+        raise
+
+
+async def _submit(stage: Stage, exchange: Exchange) -> None:
+    await stage.submit([exchange.open(stage)])
+
+
+def _running_loop() -> EventLoopToken | None:
+    try:
+        return current_token()
+    except NoEventLoopError:
+        return None
+
+
+@asynccontextmanager
+async def own_stack(
+    where: str | os.PathLike[str] | Cache, limiter: AbstractAsyncContextManager[Any] | None, mode: Mode, client: Any
+) -> AsyncGenerator[Stage]:
+    """The stack that a transport keeps: a Cacher over the model, so that a hit takes the shortest way."""
+    async with HTTPModel(client) as model:
+        with nullcontext(where) if isinstance(where, Cache) else Cache(where) as cache:
+            async with Cacher(Dispatcher(model, limiter), cache, mode=mode) as stage:
+                yield stage
