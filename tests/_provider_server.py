@@ -11,7 +11,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import zip_longest
@@ -21,7 +21,9 @@ from threading import Lock, Semaphore, Thread
 from typing import Any
 
 Json = dict[str, Any]
+Sell = Callable[[int], list[int]]  #: the numbers of as many new answers
 
+FAILED = {"error": {"message": "as scripted"}}
 GATE_TIMEOUT = 10.0  #: a stream whose gate stays shut goes on after as many seconds, so that no test hangs
 
 
@@ -607,8 +609,6 @@ def known(path: str) -> Reply:
 # ---------------------------------------------------------------------------------------------------------------------
 # The server
 
-Sell = Callable[[int], list[int]]
-
 ROUTES: list[tuple[str, Callable[[str, Json, Sell], Reply]]] = [
     (r"/(chat|fim|agents)/completions", chat),
     (r"/completions", completions),
@@ -662,9 +662,8 @@ class Handler(BaseHTTPRequestHandler):
     provider: ProviderServer
 
     def handle_one(self) -> None:
-        asked = Asked(
-            self.path, self.command, {name.lower(): value for name, value in self.headers.items()}, self.read()
-        )
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        asked = Asked(self.path, self.command, headers, self.read())
         number, fault = self.provider.arrived(asked)
         time.sleep(self.provider.delay)
         self.extra = {("request-id" if "/messages" in self.path else "x-request-id"): f"req-{number}"} | fault.headers
@@ -672,12 +671,12 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if fault.status is not None:
-            return self.send_whole(fault.status, fault.body or {"error": {"message": "as scripted"}})
+            return self.send_whole(fault.status, FAILED if fault.body is None else fault.body)
         reply = replied(asked, self.provider.sell)
         if reply.events is not None:
             return self.send_stream(reply, fault)
         if fault.error_event:
-            return self.send_whole(500, {"error": {"message": "as scripted"}})
+            return self.send_whole(500, FAILED)
         return self.send_whole(reply.status, reply.body, cut=fault.cut_after is not None)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one
@@ -723,19 +722,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def wait(self, gated: bool) -> None:
         """For the gate; an OSError where the client goes away before it opens."""
-        deadline = time.monotonic() + GATE_TIMEOUT
-        while not self.left() and gated and self.provider.gate and time.monotonic() < deadline:
-            if self.provider.gate.acquire(timeout=0.02):
-                break
+        gate, deadline = self.provider.gate, time.monotonic() + GATE_TIMEOUT
+        self.expect_client()
+        while gated and gate and time.monotonic() < deadline and not gate.acquire(timeout=0.02):
+            self.expect_client()
 
-    def left(self) -> bool:
-        """Never true: that the client went away raises. Writing alone would notice it one event too late."""
-        try:
+    def expect_client(self) -> None:
+        """An OSError where the client has gone; writing alone would notice it one event too late."""
+        with suppress(BlockingIOError):
             if self.connection.recv(1, MSG_PEEK | MSG_DONTWAIT) == b"":
                 raise BrokenPipeError
-        except BlockingIOError:
-            pass
-        return False
 
     def log_message(self, *args: Any) -> None:
         pass
