@@ -8,13 +8,16 @@ from typing import Any
 import anthropic
 import httpx2
 import pytest
-from hypothesis import given
+from anthropic.types import RawMessageStreamEvent
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from cachesaver._http._dialect import Assembly, Body, Cuts, ErrorEvent, frame
 from cachesaver._http._frames import EventStream, Frame
 from cachesaver._http._messages import Messages
 
+EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 ASKED: dict[str, Any] = {"model": "claude", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 CITATION = {
     "type": "char_location",
@@ -175,11 +178,17 @@ class TestAssembly:
         assert assemble([*frames, event("message_stop")]).ended
         assert assemble([*frames, end(), event("message_stop"), Frame("[DONE]")]).ended
 
+    def test_inputs_that_come_without_deltas(self) -> None:
+        bare = {name: value for name, value in TOOL.items() if name != "input"}
+        frames = [start(), *block(0, TOOL, *inputs("")), *block(1, TOOL), *block(2, bare, *inputs("")), end()]
+        assert assemble(frames).body()["content"] == [TOOL, TOOL, {**TOOL, "input": {}}]
+
     def test_errors(self) -> None:
         data = '{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'
-        with pytest.raises(ErrorEvent) as raised:
-            assemble([start(), Frame(data, "error")])
-        assert raised.value.args == (data,)
+        for one in (Frame(data, "error"), Frame(data), Frame('{"error":{"message":"Overloaded"}}', "error")):
+            with pytest.raises(ErrorEvent) as raised:
+                assemble([start(), one])
+            assert raised.value.args == (one.data,)
 
     @pytest.mark.parametrize(
         "frames",
@@ -209,6 +218,11 @@ class TestReplay:
         assert assembly.ended
         assert assembly.body() == body
 
+    @bodies
+    def test_events_have_all_their_fields(self, body: Body) -> None:
+        for one in replay(body):
+            EVENT.validate_json(one.data)
+
     def test_the_order_of_events(self) -> None:
         frames = replay(message(THINKING, FOUND), None)
         assert [one.event for one in frames] == [
@@ -226,7 +240,7 @@ class TestReplay:
         assert started["usage"] == {**body["usage"], "output_tokens": 1}
 
     def test_pieces(self) -> None:
-        pieces = [(0, texts("He")[0]), (0, texts("llo")[0]), (1, inputs('{"ci')[0]), (1, inputs('ty": "Bern"}')[0])]
+        pieces = [(0, texts("He")[0]), (0, texts("llo")[0]), (1, inputs('{"city": "Zü')[0]), (1, inputs('rich"}')[0])]
         frames = [
             start(),
             *block(0, {"type": "text", "text": ""}, *(delta for index, delta in pieces if index == 0)),
@@ -255,6 +269,7 @@ blocks = st.lists(
 cuts_of_any_kind = st.none() | st.lists(st.tuples(st.sampled_from(["0", "1", "2", "9"]), st.integers(0, 9)).map(list))
 
 
+@settings(deadline=None)
 @given(blocks, cuts_of_any_kind, st.lists(st.integers(1, 50)))
 def test_any_body_however_it_is_cut(content: list[Body], cuts: Cuts | None, sizes: list[int]) -> None:
     body = message(*content)

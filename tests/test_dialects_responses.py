@@ -8,13 +8,16 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from cachesaver._http._dialect import Assembly, Body, Cuts, ErrorEvent, frame
 from cachesaver._http._frames import EventStream, Frame
 from cachesaver._http._responses import Responses
 
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 ASKED: dict[str, Any] = {"model": "gpt", "input": "Hi"}
 LOGPROB = {"token": "Hi", "bytes": [72, 105], "logprob": -0.5, "top_logprobs": []}
 ANNOTATION = {"type": "url_citation", "start_index": 0, "end_index": 2, "title": "Hi", "url": "https://hi.example"}
@@ -168,7 +171,8 @@ class TestAssembly:
 
     def test_errors(self) -> None:
         failed = response(status="failed", error={"code": "server_error", "message": "Sorry."})
-        for last in (event("response.failed", response=failed), event("error", code=None, message="Sorry.")):
+        untyped = Frame('{"message":"Sorry."}', "error")
+        for last in (event("error", message="Sorry."), untyped, replay(failed)[-1]):
             with pytest.raises(ErrorEvent) as raised:
                 assemble([event("response.created", response=response(status="in_progress")), last])
             assert raised.value.args == (last.data,)
@@ -198,6 +202,11 @@ class TestReplay:
         assert assembly.body() == body
 
     @bodies
+    def test_events_have_all_their_fields(self, body: Body) -> None:
+        for one in replay(body):
+            EVENT.validate_json(one.data)
+
+    @bodies
     def test_events_are_numbered(self, body: Body) -> None:
         events = [json.loads(one.data) for one in replay(body)]
         assert [one["sequence_number"] for one in events] == list(range(len(events)))
@@ -223,6 +232,18 @@ class TestReplay:
         assert [one["response"] for one in events[:2]] == [{**INCOMPLETE, **unknown}] * 2
         assert events[2]["item"] == said(status="in_progress")
         assert events[-1]["type"] == "response.incomplete"
+
+    def test_items_start_without_their_texts(self) -> None:
+        frames = replay(response(REASONING, RAW_REASONING, said(part("Hi")), CALL, CUSTOM, SEARCH))
+        added = [json.loads(one.data)["item"] for one in frames if one.event == "response.output_item.added"]
+        assert added == [
+            {**REASONING, "summary": []},
+            {**RAW_REASONING, "content": [], "status": "in_progress"},
+            said(status="in_progress"),
+            {**CALL, "arguments": "", "status": "in_progress"},
+            {**CUSTOM, "input": ""},
+            SEARCH,
+        ]
 
     def test_logprobs_come_with_the_whole_text(self) -> None:
         body = response(said(part("Hi", logprobs=[LOGPROB])))
@@ -272,6 +293,7 @@ names = st.sampled_from(["0.0", "0.1", "1.0", "0.arguments", "1.arguments", "0.s
 cuts_of_any_kind = st.none() | st.lists(st.tuples(names, st.integers(0, 9)).map(list))
 
 
+@settings(deadline=None)
 @given(items, cuts_of_any_kind, st.lists(st.integers(1, 50)))
 def test_any_body_however_it_is_cut(output: list[Body], cuts: Cuts | None, sizes: list[int]) -> None:
     body = response(*output)

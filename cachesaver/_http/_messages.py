@@ -69,7 +69,7 @@ class MessageAssembly(Assembly):
             case "message_start":
                 merge(self._message, event["message"], replace=True)
             case "content_block_start":
-                self._blocks[event["index"]] = {**event["content_block"]}
+                self._blocks[event["index"]] = event["content_block"]
             case "content_block_delta":
                 self._grow(event["index"], event["delta"])
             case "message_delta":
@@ -117,7 +117,7 @@ class MessageAssembly(Assembly):
         self.ended = True
 
     def body(self) -> Body:
-        return {**self._message, "content": [self._blocks[index] for index in sorted(self._blocks)]}
+        return {**self._message, "content": list(self._blocks.values())}
 
     def cuts(self) -> list[Cuts]:
         return [self._cuts]
