@@ -61,6 +61,7 @@ GENERATES = {
 }
 BODIES = [pytest.param(OllamaChat(), body, id=f"chat {name}") for name, body in CHATS.items()]
 BODIES += [pytest.param(OllamaGenerate(), body, id=f"generate {name}") for name, body in GENERATES.items()]
+BODIES += [pytest.param(OllamaChat(), chat(content="\ud83e"), id="half a surrogate pair")]
 
 
 @pytest.mark.parametrize(("dialect", "body"), BODIES)
@@ -125,8 +126,6 @@ def client(dialect: Dialect, body: Body) -> ollama.Client:
 
 @pytest.mark.parametrize("body", CHATS.values(), ids=CHATS)
 def test_its_client_reads_a_chat(body: Body) -> None:
-    # httpx cuts lines at U+2028 also, which breaks any stream with one; the server's own too.
-    body = json.loads(json.dumps(body).replace("\\u2028", ""))
     with client(OllamaChat(), body) as api:
         whole = api.chat("qwen3", [{"role": "user", "content": "Why?"}])
         parts = list(api.chat("qwen3", [{"role": "user", "content": "Why?"}], stream=True))
@@ -139,7 +138,6 @@ def test_its_client_reads_a_chat(body: Body) -> None:
 
 @pytest.mark.parametrize("body", GENERATES.values(), ids=GENERATES)
 def test_its_client_reads_what_was_generated(body: Body) -> None:
-    body = json.loads(json.dumps(body).replace("\\u2028", ""))
     with client(OllamaGenerate(), body) as api:
         whole = api.generate("qwen3", "Why?")
         parts = list(api.generate("qwen3", "Why?", stream=True))
