@@ -134,13 +134,9 @@ class CohereLegacyAssembly(Assembly):
         if line.get("event_type") == "text-generation":
             self._cuts.append(["text", len(line.get("text") or "")])
         elif line.get("event_type") == "stream-end":
-            self._body, self.ended = self._whole(line.get("response")), True
-
-    @staticmethod
-    def _whole(response: Any) -> Body:
-        if not isinstance(response, dict):
-            raise ValueError("the last line of a stream has no answer")
-        return cast("Body", response)
+            if not isinstance(line.get("response"), dict):
+                raise ValueError("the last line of a stream has no answer")
+            self._body, self.ended = cast("Body", line["response"]), True
 
     def body(self) -> Body:
         return self._body
