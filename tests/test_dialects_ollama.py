@@ -61,6 +61,7 @@ GENERATES = {
 }
 BODIES = [pytest.param(OllamaChat(), body, id=f"chat {name}") for name, body in CHATS.items()]
 BODIES += [pytest.param(OllamaGenerate(), body, id=f"generate {name}") for name, body in GENERATES.items()]
+BODIES += [pytest.param(OllamaGenerate(), {**HEAD, "image": "aGk=", **END}, id="generate picture")]
 BODIES += [pytest.param(OllamaChat(), chat(content="\ud83e"), id="half a surrogate pair")]
 
 
