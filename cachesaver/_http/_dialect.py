@@ -85,7 +85,8 @@ def parse(frame: Frame) -> Body:
 
 def frame(value: Body, event: str | None = None) -> Frame:
     """*value* as a frame."""
-    return Frame(json.dumps(value, ensure_ascii=False, separators=(",", ":")), event)
+    # In ASCII, as some clients end lines at U+2028 also, and half a surrogate pair has no other way to be written.
+    return Frame(json.dumps(value, separators=(",", ":")), event)
 
 
 class Pieces:
