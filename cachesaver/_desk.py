@@ -9,9 +9,11 @@ commit is made is stored together by the next.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from anyio import ClosedResourceError, EndOfStream, WouldBlock, create_memory_object_stream, create_task_group
+from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ._claim import Claim
@@ -23,7 +25,10 @@ from ._ticket import Ticket
 if TYPE_CHECKING:
     from ._cache import Cache
     from ._collecting import Collecting
+    from ._intake import Intake
     from ._stage import Inbox, Stage, Tickets
+
+Job = Callable[..., Awaitable[None]]
 
 GROUP = 256  #: tickets that are looked up, or returns that are stored, in one go
 
@@ -43,8 +48,10 @@ class Desk:
         # No limit of their own: they hold no more than what callers wait for.
         self._orders, self._ordered = create_memory_object_stream[list[Ticket]](math.inf)
         self._returns, self._returned = create_memory_object_stream[Purchase | Claim](math.inf)
-        self._outstanding = 0  # purchases and claims that have yet to come through collecting
+        self._jobs, self._to_do = create_memory_object_stream[tuple[Job, tuple[Any, ...]]](math.inf)
+        self._outstanding = 0  # purchases, claims and jobs that have yet to come to their end
         self._draining = False
+        self._intake: Intake | None = None
 
     async def serve(self, inbox: Inbox) -> None:
         """Answer everything in *inbox*, until it ends and nothing is on order any more."""
@@ -52,19 +59,34 @@ class Desk:
         from ._intake import Intake
 
         collecting = self._collecting = Collecting(self)
-        with self._orders, self._ordered, self._returns, self._returned:
+        with self._orders, self._ordered, self._returns, self._returned, self._jobs, self._to_do:
             try:
                 async with create_task_group() as tasks:
                     tasks.start_soon(self._order)
                     tasks.start_soon(self._collect, collecting)
-                    self._tasks, self._intake = tasks, Intake(self, tasks)
+                    tasks.start_soon(self._work, tasks)
+                    intake = self._intake = Intake(self)
                     async for tickets in inbox:
-                        await self._intake.deal(all_waiting(tickets, inbox))
+                        await intake.deal(all_waiting(tickets, inbox))
                     self._draining = True
                     self._close_if_idle()
                 await collecting.finish()
             finally:
                 collecting.end(self._left())
+
+    def deal_at_once(self, tickets: list[Ticket]) -> bool:
+        """Answer or order what *tickets* ask, if the cache is quick; only while intake waits for work."""
+        return self._intake is not None and not self._draining and self._intake.deal_at_once(tickets)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether anything is being bought or stored."""
+        return self._outstanding > 0
+
+    def later(self, job: Job, *args: Any) -> None:
+        """Run *job* in a task of its own. No await, nor does it need to be called from a task."""
+        self._outstanding += 1
+        self._jobs.send_nowait((job, args))
 
     def purchase(self, buyers: list[Claim], positions: list[int]) -> None:
         """Ask the stage below for *positions*, on behalf of *buyers*."""
@@ -87,13 +109,8 @@ class Desk:
     def deal_again(self, claim: Claim) -> None:
         """Another process was first at one of the positions of *claim*."""
         claim.release()
-        self._outstanding += 1
-        self._tasks.start_soon(self._deal_again, claim.ticket)
-
-    async def _deal_again(self, ticket: Ticket) -> None:
-        await self._intake.deal_again(ticket)
-        self._outstanding -= 1
-        self._close_if_idle()
+        assert self._intake is not None
+        self.later(self._intake.deal_again, claim.ticket)
 
     def _take(self, purchase: Purchase) -> None:
         """A purchase has come back."""
@@ -101,6 +118,15 @@ class Desk:
             self._returns.send_nowait(purchase)
         except ClosedResourceError:
             self._collecting.store_late(purchase)
+
+    async def _work(self, tasks: TaskGroup) -> None:
+        async for job, args in self._to_do:
+            tasks.start_soon(self._do, job, args)
+
+    async def _do(self, job: Job, args: tuple[Any, ...]) -> None:
+        await job(*args)
+        self._outstanding -= 1
+        self._close_if_idle()
 
     async def _order(self) -> None:
         async for purchases in self._ordered:
@@ -123,6 +149,7 @@ class Desk:
         if self._draining and not self._outstanding:
             self._orders.close()
             self._returns.close()
+            self._jobs.close()
 
 
 def all_waiting(tickets: Tickets, inbox: MemoryObjectReceiveStream[list[Ticket]]) -> Tickets:

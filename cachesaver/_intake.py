@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
-
-from anyio.abc import TaskGroup
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._claim import Claim, given
 from ._errors import CacheCorrupt, CacheError
 from ._ledger import Drawer, Shelf
 from ._miss import cache_miss
 from ._purchase import NAMESPACE, Purchase
-from ._records import Answer, Query
-from ._threads import completed
-from ._ticket import Ticket, answering, disown, own_error, still_wanted
+from ._records import Answer, Loaded, Query
+from ._threads import completed, there_soon
+from ._ticket import Merged, Ticket, answering, disown, own_error, still_wanted
 
 if TYPE_CHECKING:
     from ._desk import Desk
     from ._stage import Tickets
 
+
+AHEAD = 16  #: samples of a prompt that are read with one that is not in memory
 
 UNSTABLE = (
     "request id {!r} was not used in this namespace before, so it gets a sample that was recorded for another id. "
@@ -34,17 +36,41 @@ NAMELESS = (
 )
 
 
+class Reading(NamedTuple):
+    """Samples on their way from the cache file, and whose they are."""
+
+    places: list[tuple[Claim, tuple[bytes, int]]]
+    answers: Future[dict[tuple[bytes, int], Answer | CacheCorrupt]]
+
+
 class Intake:
     """The first of the Cacher's loops: one call of `deal` for each list of tickets."""
 
-    def __init__(self, desk: Desk, tasks: TaskGroup) -> None:
+    def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._tasks = tasks
         self._cautioned = False
 
     async def deal(self, tickets: Tickets) -> None:
         """Answer or order everything that *tickets* ask; one hop to the cache for all of them."""
         await self._deal([parts for ticket in tickets if (parts := self._owe(ticket))])
+
+    def deal_at_once(self, tickets: Tickets) -> bool:
+        """The same without an await; False where the cache would have to be waited for, and nothing was done."""
+        if any(isinstance(ticket, Merged) for ticket in tickets):
+            return False
+        loading = self._load({ticket: ticket.prompt.key(self._desk.scope) for ticket in tickets})
+        if loading is not None:
+            if not there_soon(loading) or loading.exception() is not None:
+                return False
+            self._learn(loading.result())
+        groups = [parts for ticket in tickets if (parts := self._owe(ticket))]
+        claims = [claim for group in groups for claim in self._claim(group, group[0].prompt.key(self._desk.scope))]
+        reading = self._read(claims)
+        if reading is None or there_soon(reading.answers):
+            self._deliver(claims, reading)
+        else:
+            self._desk.later(self._deliver_later, claims, reading)
+        return True
 
     async def deal_again(self, ticket: Ticket) -> None:
         """Another process was first at a position of *ticket*: it gets others."""
@@ -53,7 +79,9 @@ class Intake:
     async def _deal(self, groups: list[list[Ticket]]) -> None:
         keys = {part: group[0].prompt.key(self._desk.scope) for group in groups for part in group}
         try:
-            await self._learn(keys)
+            loading = self._load(keys)
+            if loading is not None:
+                self._learn(await completed(loading))
         except CacheCorrupt as error:
             await self._deal_singly(groups, error)
             return
@@ -61,11 +89,23 @@ class Intake:
             fail(keys, error)
             return
         claims = [claim for group in groups for claim in self._claim(group, keys[group[0]])]
-        try:
-            await self._read(claims)
-        except CacheError as error:
-            for claim in unread(claims):
-                claim.fail(own_error(error) or error)
+        await self._deliver_later(claims, self._read(claims))
+
+    async def _deliver_later(self, claims: list[Claim], reading: Reading | None) -> None:
+        if reading is not None:
+            with suppress(CacheError):  # the future keeps it
+                await completed(reading.answers)
+        self._deliver(claims, reading)
+
+    def _deliver(self, claims: list[Claim], reading: Reading | None) -> None:
+        """Hand out what is there; *reading* is done."""
+        if reading is not None:
+            error = reading.answers.exception()
+            if isinstance(error, CacheError):
+                for claim in unread(claims):
+                    claim.fail(own_error(error) or error)
+            else:
+                self._take(reading)
         for claim in claims:
             if claim.wanted and not claim.missing:
                 self._desk.deliver(claim)
@@ -94,8 +134,8 @@ class Intake:
 
     # What the cache knows
 
-    async def _learn(self, keys: dict[Ticket, bytes]) -> None:
-        """Load what the ledger lacks of these prompts, in one go."""
+    def _load(self, keys: dict[Ticket, bytes]) -> Future[Loaded] | None:
+        """Ask for what the ledger lacks of these prompts, in one go; None where it lacks nothing."""
         desk = self._desk
         stocks: set[bytes] = set()
         draws: set[tuple[str, bytes]] = set()
@@ -111,27 +151,43 @@ class Intake:
             if label is not None:
                 labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
         if not (stocks or draws or labels):
-            return
-        loaded = await completed(desk.cache.load(Query(frozenset(stocks), frozenset(draws), frozenset(labels))), at_once=True)
-        desk.ledger.learn(loaded)
+            return None
+        return desk.cache.load(Query(frozenset(stocks), frozenset(draws), frozenset(labels)))
+
+    def _learn(self, loaded: Loaded) -> None:
+        self._desk.ledger.learn(loaded)
         for key, stock in loaded.stocks.items():
             for position, answer in stock.answers.items():
                 if isinstance(answer, Answer):
-                    desk.memory.put((key, position), answer)
+                    self._desk.memory.put((key, position), answer)
 
-    async def _read(self, claims: list[Claim]) -> None:
-        """Fetch the stored samples that are not in memory."""
+    def _read(self, claims: list[Claim]) -> Reading | None:
+        """Ask for the stored samples that are not in memory; None where all are."""
         waiting = unread(claims)
         if not waiting:
-            return
+            return None
         places = [(claim, (claim.shelf.key, position)) for claim in waiting for position in claim.unread()]
-        answers = await completed(self._desk.cache.read(list({place: None for _, place in places})), at_once=True)
-        for claim, place in places:
+        wanted = {place: None for _, place in places}
+        for claim in waiting:  # those that come next will be asked for next
+            last = max(claim.positions)
+            wanted |= {(claim.shelf.key, p): None for p in range(last + 1, last + AHEAD) if claim.shelf.has(p)}
+        try:
+            return Reading(places, self._desk.cache.read(list(wanted)))
+        except CacheError as error:
+            for claim in waiting:
+                claim.fail(own_error(error) or error)
+            return None
+
+    def _take(self, reading: Reading) -> None:
+        answers = reading.answers.result()
+        for place, answer in answers.items():
+            if isinstance(answer, Answer):
+                self._desk.memory.put(place, answer)
+        for claim, place in reading.places:
             answer = answers.get(place) or lost(*place)
             if isinstance(answer, CacheCorrupt):
                 claim.fail(own_error(answer) or answer)
             elif claim.wanted:
-                self._desk.memory.put(place, answer)
                 self._hit(claim, place[1], answer)
 
     # Dealing, between two awaits
@@ -146,7 +202,7 @@ class Intake:
             bought = self._place(claim)
             if claim.short:  # offline
                 claim.release()
-                self._tasks.start_soon(self._miss, claim)
+                self._desk.later(self._miss, claim)
                 continue
             self._line_up(claim)
             claims.append(claim)

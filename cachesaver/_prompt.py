@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from hashlib import sha256
 from operator import itemgetter
 from typing import Any, cast
@@ -30,24 +31,37 @@ class Prompt:
 
     *scope* names the model where the prompt itself says whom it asks, *origin* is what
     it came in (an HTTP request), for a model that takes it; *single* that one call of
-    the model brings one sample, whatever `n`. Raises TypeError or ValueError where the
-    value is no JSON.
+    the model brings one sample, whatever `n`. *owned* is a value fresh from a JSON text,
+    that nobody else has: it need not be checked or copied. Raises TypeError or
+    ValueError where the value is no JSON.
     """
 
-    __slots__ = ("asked", "canonical", "origin", "scalar", "scope", "single")
+    __slots__ = ("_asked", "_key", "_value", "canonical", "origin", "scope", "single")
 
-    def __init__(self, value: Any, *, scope: str | None = None, origin: Any = None, single: bool = False) -> None:
+    def __init__(
+        self, value: Any, *, scope: str | None = None, origin: Any = None, single: bool = False, owned: bool = False
+    ) -> None:
         self.scope = scope
         self.origin = origin
         self.single = single
-        self.scalar = value if isinstance(value, str) else None
-        self.asked = self.canonical = encode(value, "a prompt")
-        if not isinstance(value, str):
+        self._key: tuple[str, bytes] | None = None
+        self._value = value if owned or isinstance(value, str) else None
+        self._asked = None if owned else encode(value, "a prompt")
+        if isinstance(value, str):
+            self.canonical = self.asked
+        else:
             self.canonical = _encode(_canonical(value, in_holder=False, top=True))
+
+    @property
+    def asked(self) -> str:
+        """The prompt as it was written."""
+        if self._asked is None:
+            self._asked = encode(self._value, "a prompt")
+        return self._asked
 
     def fresh(self) -> Any:
         """A copy of the prompt, the model's own to change."""
-        return self.scalar if self.scalar is not None else json.loads(self.asked)
+        return self._value if isinstance(self._value, str) else json.loads(self.asked)
 
     def scope_under(self, scope: str) -> str:
         """What names the model, under a stage of this *scope*."""
@@ -55,7 +69,16 @@ class Prompt:
 
     def key(self, scope: str) -> bytes:
         """SHA-256 over the canonical JSON of [scope, prompt]."""
-        return sha256(f"[{_encode(self.scope_under(scope))},{self.canonical}]".encode()).digest()
+        scope = self.scope_under(scope)
+        if self._key is None or self._key[0] != scope:
+            self._key = scope, sha256(f"[{_encode(scope)},{self.canonical}]".encode()).digest()
+        return self._key[1]
+
+    def come_in(self, origin: Any) -> Prompt:
+        """The same prompt from another *origin*."""
+        twin = copy(self)
+        twin.origin = origin
+        return twin
 
 
 def as_prompt(value: Any) -> Prompt:

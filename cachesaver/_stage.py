@@ -115,6 +115,11 @@ class Stage(AsyncContextManagerMixin, Door):
         """Whether the stage is inside its block."""
         return self._feed is not None
 
+    @property
+    def waits_for_work(self) -> bool:
+        """Whether `run` waits at its inbox, and nothing is on its way to it."""
+        return self._feed is not None and self._feed.statistics().tasks_waiting_receive > 0
+
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
         if self.running:

@@ -16,15 +16,15 @@ T = TypeVar("T")
 AT_ONCE = 0.0003  #: seconds; about what it costs to have an event loop woken by another thread
 
 
-async def completed(future: Future[T], *, at_once: bool = False) -> T:
-    """The result of *future*. The thread is never held up by this loop, nor by its end.
+def there_soon(future: Future[Any]) -> bool:
+    """Whether *future* is done before this loop could be woken for it; the loop is held up for so long."""
+    with suppress(TimeoutError):
+        future.exception(AT_ONCE)
+    return future.done()
 
-    *at_once*: it may well be there before the loop could be woken, so the loop is
-    held up for so long first.
-    """
-    if at_once:
-        with suppress(TimeoutError):
-            future.exception(AT_ONCE)
+
+async def completed(future: Future[T]) -> T:
+    """The result of *future*. The thread is never held up by this loop, nor by its end."""
     if not future.done():
         done = Event()
         wake = waker()

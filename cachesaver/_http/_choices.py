@@ -160,7 +160,7 @@ def _extend(items: list[Any], more: list[Any]) -> None:
     for item in more:
         index = cast("Body", item).get("index") if isinstance(item, dict) else None
         if index in numbered:
-            merge(numbered[index], item)
+            merge(numbered[index], cast("Body", item))
         else:
             items.append(item)
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode
 
+from .._prompt import Prompt
 from ._choices import ChatCompletions, Completions
 from ._cohere import CohereChat
 from ._dialect import Body, Dialect
@@ -36,7 +37,7 @@ _ENDPOINTS: tuple[tuple[re.Pattern[str], Dialect], ...] = tuple(
 
 # One service under two names; the first is the one in the cache.
 _ALIASES = {"api-inference.together.ai": "api.together.xyz", "api.together.ai": "api.together.xyz"}
-_VERSIONS = ("anthropic-version", "anthropic-beta", "openai-beta")  # the only headers that change an answer
+VERSIONS = ("anthropic-version", "anthropic-beta", "openai-beta")  # the only headers that change an answer
 _NO_QUERY = ("key", "alt", "$alt")
 _NOISE = frozenset(
     {"stream", "stream_options", "user", "metadata", "store", "service_tier", "safety_identifier"}
@@ -57,19 +58,23 @@ class Question:
     dialect: Dialect
     scope: str
     body: Body  #: as it was sent
-    prompt: Body  #: without what does not change the answer
+    prompt: Prompt  #: without what does not change the answer
     n: int
     answers: int  #: how many answers make one sample: 1, or all that were asked for
-    single: bool  #: one call brings one sample
     stream: bool
 
 
-def question(host: str, path: str, headers: Any, content: bytes) -> Question | None:
+def question(host: str, path: str, versions: tuple[str | None, ...], content: bytes) -> Question | None:
     """What a POST of *content* asks; None where it is not a generation or depends on the server's state.
 
-    *path* has its query. Raises nothing: what cannot be read is for the server to refuse.
+    *path* has its query, *versions* are the values of the headers `VERSIONS`. Raises
+    nothing: what cannot be read is for the server to refuse.
     """
-    versions = tuple(headers.get(name) for name in _VERSIONS)
+    ask = _remembered if len(content) <= _SHORT else _question
+    return ask(host, path, versions, content)
+
+
+def _question(host: str, path: str, versions: tuple[str | None, ...], content: bytes) -> Question | None:
     endpoint = _endpoint(host, path, versions)
     if endpoint is None:
         return None
@@ -83,7 +88,15 @@ def question(host: str, path: str, headers: Any, content: bytes) -> Question | N
     body = cast("Body", value)
     prompt = _prompt(body)
     n, answers = _take_n(prompt, dialect)
-    return Question(dialect, scope, body, prompt, n, answers, host in _ONE_A_CALL, dialect.streams(body, path))
+    try:
+        owned = Prompt(prompt, scope=scope, single=host in _ONE_A_CALL, owned=True)
+    except ValueError:  # NaN, or nested without end
+        return None
+    return Question(dialect, scope, body, owned, n, answers, dialect.streams(body, path))
+
+
+_SHORT = 16 * 1024  #: bytes of the bodies that are remembered
+_remembered = lru_cache(256)(_question)  # many samples of one prompt are many equal requests
 
 
 @lru_cache(256)
@@ -103,7 +116,7 @@ def scope_of(host: str, path: str, query: str = "", versions: tuple[str | None, 
     """
     path = path.replace("/openai/v1/", "/v1/", 1).replace(":streamGenerateContent", ":generateContent")
     selectors = [pair for pair in parse_qsl(query) if pair[0] not in _NO_QUERY]
-    selectors += [(name, value) for name, value in zip(_VERSIONS, versions, strict=False) if value]
+    selectors += [(name, value) for name, value in zip(VERSIONS, versions, strict=False) if value]
     return f"{_ALIASES.get(host, host)}{path}" + (f"?{urlencode(sorted(selectors))}" if selectors else "")
 
 
@@ -117,7 +130,7 @@ def _prompt(body: Body) -> Body:
 
 
 def _without_nulls(message: Any) -> Any:
-    if not isinstance(message, dict) or None not in message.values():
+    if not isinstance(message, dict):
         return message
     return {name: value for name, value in cast("Body", message).items() if value is not None}
 
@@ -134,7 +147,7 @@ def _take_n(prompt: Body, dialect: Dialect) -> tuple[int, int]:
     prompts = _prompts(prompt)
     if type(n) is not int or n < 1:
         return 1, 1  # for the server to refuse
-    if n > 1 and together or prompts > 1:
+    if (n > 1 and together) or prompts > 1:
         return 1, n * prompts
     if options.pop(field, None) is not None:
         if holder:

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._door import Door
-from .._prompt import Prompt
 from .._request import Request
 from .._ticket import Ticket
-from ._dialect import Body
 from ._endpoint import Question
 from ._family import family_of
 from ._frames import Frame
@@ -41,8 +39,7 @@ class Exchange:
         self.question = question
         self.pipe: Pipe | None = None
         self.headers: Headers = []  # of a stream that is bought
-        prompt = Prompt(question.prompt, scope=question.scope, origin=self, single=question.single)
-        self._request = Request(prompt, question.n, namespace, request_id)
+        self._request = Request(question.prompt.come_in(self), question.n, namespace, request_id)
         self._ticket: Ticket | None = None
         self._held: list[Frame] = []
         self._left = False

@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager
-from threading import RLock, Thread
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from threading import Lock, RLock, Thread
 from time import monotonic
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -17,15 +18,18 @@ import anyio
 from anyio import Event, from_thread
 from anyio.lowlevel import current_token
 
+from .._cacher import Cacher
 from .._errors import Closed
 from .._stage import Stage
-from .._threads import waker
+from .._threads import AT_ONCE, waker
+from .._ticket import Ticket
 from ._exchange import Exchange
+from ._sleeper import debugs, sleeping_loop
 
 AT_EXIT = 30.0  #: seconds that the end of the program waits for answers that are paid for and nobody reads any more
 
 T = TypeVar("T")
-Stack = Callable[[], AbstractAsyncContextManager[Stage]]
+Stack = Callable[[], AbstractAsyncContextManager[Cacher]]
 
 
 class Home:
@@ -40,9 +44,12 @@ class Home:
         self._inbox: deque[Exchange | Callable[[], None]] = deque()
         self._lock = RLock()  # the garbage collector may close it anywhere
         self._kick: Callable[[], None] = lambda: None
+        self._waiting: list[Ticket] = []  # for the stack's inbox
         self._closing = False
         self._abort: Callable[[], None] = lambda: None
         self._process = os.getpid()
+        self._asleep = Lock()  # held by the loop but while it sleeps
+        self._stage: Cacher | None = None
         self._started: Future[None] = Future()
         self.ended: Future[None] = Future()  #: everything is stored
         self._thread = Thread(target=self._live, name="cachesaver-http", daemon=True)
@@ -56,15 +63,32 @@ class Home:
         return not self._closing and self._process == os.getpid()
 
     def submit(self, exchange: Exchange) -> None:
-        """Hand *exchange* over; it will be ready some time. Raises `Closed`."""
+        """Hand *exchange* over; it will be ready some time, or is at once. Raises `Closed`."""
+        if self._asleep.acquire(timeout=AT_ONCE):
+            try:
+                if self._take_over(exchange):
+                    return
+            finally:
+                self._asleep.release()
         self._put(exchange)
+
+    def _take_over(self, exchange: Exchange) -> bool:
+        """Serve *exchange* in the caller's thread, while the loop sleeps; False if others are in line."""
+        stage = self._stage
+        if stage is None or self._closing or self._inbox or self._waiting:
+            return False
+        ticket = exchange.open(stage)
+        if not stage.submit_at_once([ticket]):
+            self._waiting.append(ticket)
+            self._arrived.set()
+        if not ticket.answered or stage.unfinished:
+            self._kick()  # there is work for the loop
+        return True
 
     def leave(self, exchange: Exchange) -> None:
         """The caller of *exchange* went away."""
-        try:
+        with suppress(Closed):  # then it is drained, and was answered
             self._put(exchange.leave)
-        except Closed:
-            pass  # it is drained, and was answered
 
     def close(self, patience: float | None = None) -> None:
         """Drain and stop, for at most *patience* seconds; what is not answered by then is cut off."""
@@ -84,7 +108,7 @@ class Home:
             self._closing = True
             self._kick()
 
-    def run(self, function: Callable[[], Awaitable[T]]) -> T:
+    def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run *function* in the event loop, from any other thread."""
         return from_thread.run(function, token=self._token)
 
@@ -99,7 +123,8 @@ class Home:
 
     def _live(self) -> None:
         try:
-            anyio.run(self._run)
+            with self._asleep:
+                anyio.run(self._run, backend_options={"loop_factory": partial(sleeping_loop, self._asleep)})
         except BaseException as error:
             if not self._started.done():
                 self._started.set_exception(error)
@@ -117,28 +142,32 @@ class Home:
         with anyio.CancelScope() as scope:
             async with self._stack() as stage:
                 self._arrived = Event()
-                self._kick = lambda: wake(self._arrived.set)
+                self._kick = lambda: wake(lambda: self._take_in(stage))
                 self._abort = lambda: wake(scope.cancel)
                 self._token = current_token()
+                self._stage = None if debugs(self._token) else stage
                 self._started.set_result(None)
-                while not self._closing or self._inbox:
+                while not self._closing or self._inbox or self._waiting:
                     await self._arrived.wait()
                     self._arrived = Event()
-                    await self._pump(stage)
+                    waiting, self._waiting = self._waiting, []
+                    if waiting:
+                        await stage.submit(waiting)
 
-    async def _pump(self, stage: Stage) -> None:
-        while self._inbox:
-            with self._lock:
-                items = list(self._inbox)
-                self._inbox.clear()
-            tickets: list[Any] = []
-            for item in items:
-                if isinstance(item, Exchange):
-                    tickets.append(item.open(stage))
-                else:
-                    item()
-            if tickets:
-                await stage.submit(tickets)
+    def _take_in(self, stage: Cacher) -> None:
+        """Called by the event loop: take what came in. What is in the cache is answered here and now."""
+        with self._lock:
+            items = list(self._inbox)
+            self._inbox.clear()
+        tickets: list[Ticket] = []
+        for item in items:
+            if isinstance(item, Exchange):
+                tickets.append(item.open(stage))
+            else:
+                item()
+        if self._closing or (tickets and (self._waiting or not stage.submit_at_once(tickets))):
+            self._waiting += tickets
+            self._arrived.set()
 
 
 _homes: WeakSet[Home] = WeakSet()

@@ -90,7 +90,7 @@ class Incoming:
         self._frames = self._question.dialect.frames()
         answers = n if self._question.answers == 1 else self._question.answers
         self._assembly = self._question.dialect.assembly(answers) if self._question.stream else None
-        self._shown = False
+        self._shown = self._foreign = False
         self._content = b""
         self._raw: list[bytes] = []
         self._response: Any = None
@@ -117,6 +117,9 @@ class Incoming:
         """The stream is over. Raises an error of httpx or httpx2 where the answer is not."""
         self._take(self._frames.end())
         assert self._assembly is not None
+        if self._foreign:
+            self._content = b"".join(self._raw)
+            raise self._refused()
         if not self._assembly.ended:
             message = "the stream ended before the answer was complete; nothing of it was stored"
             raise self._exchange.family.RemoteProtocolError(message, request=self._exchange.http)
@@ -124,7 +127,7 @@ class Incoming:
     @property
     def complete(self) -> bool:
         """Whether all that makes the answer is there."""
-        return self._assembly is not None and self._assembly.ended
+        return self._assembly is not None and self._assembly.ended and not self._foreign
 
     def samples(self) -> list[Any]:
         """What came, to be stored."""
@@ -141,12 +144,15 @@ class Incoming:
         assert self._assembly is not None
         for frame in frames:
             try:
-                self._assembly.add(frame)
+                if not self._foreign:
+                    self._assembly.add(frame)
             except ErrorEvent:
                 if self._shown:
                     self._exchange.show([frame], final=False)
                 self._content = b"".join(self._raw)
                 raise self._refused() from None
+            except ValueError:  # something new in it: the caller gets it, and nothing can be stored
+                self._foreign = True
             self._show(frame)
 
     def _show(self, frame: Frame) -> None:
@@ -207,7 +213,7 @@ def _request(exchange: Exchange, n: int, key: Any) -> Body:
     http = exchange.http
     headers = [(name, value) for name, value in http.headers.multi_items() if name.lower() not in _NOT_SENT_ON]
     if key is not None:
-        headers = [(name, _CREDENTIALS.get(name.lower(), value).format(key)) for name, value in headers]
+        headers = [(name, _credential(name, value, key)) for name, value in headers]
     return {
         "method": http.method,
         "url": http.url,
@@ -217,13 +223,18 @@ def _request(exchange: Exchange, n: int, key: Any) -> Body:
     }
 
 
+def _credential(name: str, value: str, key: Any) -> str:
+    form = _CREDENTIALS.get(name.lower())
+    return value if form is None else form.format(key)
+
+
 def _content(exchange: Exchange, n: int) -> bytes:
     question = exchange.question
     body = question.body
     if question.answers == 1 and question.n != n:
         body = question.dialect.with_n(body, n)
     if _adds_usage(exchange):
-        body = {**body, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
+        body = {**body, "stream_options": {**_stream_options(body), "include_usage": True}}
     return exchange.http.content if body is question.body else json.dumps(body, ensure_ascii=False).encode()
 
 
@@ -232,4 +243,8 @@ def _adds_usage(exchange: Exchange) -> bool:
     question = exchange.question
     if not (question.stream and question.dialect.usage_on_request) or exchange.http.url.host in _NO_STREAM_OPTIONS:
         return False
-    return not (question.body.get("stream_options") or {}).get("include_usage")
+    return not _stream_options(question.body).get("include_usage")
+
+
+def _stream_options(body: Body) -> Body:
+    return body.get("stream_options") or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from threading import Condition
 
 from anyio import Event
@@ -67,8 +68,8 @@ class Pipe:
                 if self._ready:
                     piece = self._take()
                     break
-                arrived, wake = Event(), waker()
-                self._wake = lambda: wake(arrived.set)
+                arrived = Event()
+                self._wake = partial(waker(), arrived.set)
             await arrived.wait()
         if piece is None:
             raise StopAsyncIteration

@@ -59,7 +59,7 @@ def _live(exchange: Exchange) -> Any:
 
 
 def refusal(exchange: Exchange, error: CacheSaverError) -> Any:
-    """An error of ours as an answer that every SDK raises at once, and none tries again: status 424, "failed dependency"."""
+    """An error of ours as an answer that every SDK raises at once and none tries again: 424, "failed dependency"."""
     kind = type(error).__name__
     told: Body = {"message": str(error), "type": kind, "code": kind, "status": kind, "param": None}
     body = {"type": "error", "error": told, "message": str(error), "detail": str(error)}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, cast
 
+from .._prompt import decode
 from .._ticket import Draw
 from ._dialect import Body, Cuts
 from ._endpoint import Question
@@ -29,7 +30,7 @@ def _with_aside(body: Body, headers: dict[str, str], cuts: list[Cuts]) -> Body:
     aside: Body = {"headers": headers} if headers else {}
     if cuts:
         aside["cuts"] = cuts
-    return {**body, ASIDE: aside} if aside else body
+    return {ASIDE: aside, **body} if aside else body
 
 
 class Answer:
@@ -38,38 +39,50 @@ class Answer:
     def __init__(self, question: Question, draws: Sequence[Draw]) -> None:
         self._question = question
         self._draws = draws
-        self._values = [draw.value for draw in draws]
-        asides: list[Body] = [one.pop(ASIDE, {}) if isinstance(one, dict) else {} for one in self._values]
-        self.headers: dict[str, str] = asides[-1].get("headers", {})
-        self._cuts: list[list[Cuts]] = [aside.get("cuts", []) for aside in asides]
+        parted = [_part(draw.answer.body) for draw in draws]
+        self._texts = [text for _, text in parted]
+        self.headers: dict[str, str] = parted[-1][0].get("headers", {})
+        self._cuts: list[list[Cuts]] = [aside.get("cuts", []) for aside, _ in parted]
 
     def whole(self) -> bytes:
         """The body, unstreamed."""
-        body = self._values[0] if len(self._values) == 1 else self._joined()
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        text = self._texts[0] if len(self._texts) == 1 else json.dumps(self._joined(), ensure_ascii=False)
+        return text.encode()
 
     def stream(self) -> bytes:
         """The same as a stream."""
         dialect = self._question.dialect
         bodies: list[Body] = []
         cuts: list[Cuts | None] = []
-        for value, own in zip(self._values, self._cuts, strict=True):
-            parts = dialect.split(value)
+        for text, own in zip(self._texts, self._cuts, strict=True):
+            parts = dialect.split(decode(text))
             bodies += parts
             cuts += own if len(own) == len(parts) else [None] * len(parts)
         return b"".join(map(dialect.frames.write, dialect.replay(bodies, cuts, self._question.body)))
 
     def _joined(self) -> Body:
         billed = [not (draw.cached or draw.duplicated) for draw in self._draws]
-        return self._question.dialect.join(self._values, billed)
+        return self._question.dialect.join([decode(text) for text in self._texts], billed)
+
+
+def _part(text: str) -> tuple[Body, str]:
+    """What stands aside in a stored sample, and the text of the answer; neither is parsed in vain."""
+    if not text.startswith(_FIRST):
+        return {}, text
+    aside, end = _decoder.raw_decode(text, len(_FIRST))
+    return aside, "{" + text[end:].removeprefix(",")
+
+
+_decoder = json.JSONDecoder()
+_FIRST = f'{{"{ASIDE}":'
 
 
 def describe(draws: Sequence[Draw]) -> str:
     """The header that says what an answer was: "hit; position=3"."""
     bought = sum(not (draw.cached or draw.duplicated) for draw in draws)
-    positions = ",".join(str(draw.position) for draw in draws if draw.position is not None)
-    return "; ".join(
-        filter(
-            None, ["miss" if bought else "hit", positions and f"position={positions}", bought and f"bought={bought}"]
-        )
-    )
+    told = ["miss" if bought else "hit"]
+    if positions := ",".join(str(draw.position) for draw in draws if draw.position is not None):
+        told.append(f"position={positions}")
+    if bought:
+        told.append(f"bought={bought}")
+    return "; ".join(told)

@@ -22,12 +22,16 @@ from .._errors import CacheSaverError, Closed
 from .._labels import check_label, context_namespace, current_request_id
 from .._stage import Stage
 from .._threads import completed
-from ._endpoint import question
+from ._endpoint import VERSIONS, question
 from ._exchange import Exchange
 from ._home import Home
 from ._model import HTTPModel
 from ._passing import Passing
 from ._reply import refusal, reply
+
+_LABELS = (b"x-cachesaver-namespace", b"x-cachesaver-request-id")
+_VERSIONS = tuple(name.encode() for name in VERSIONS)
+_TOLD = frozenset(_LABELS + _VERSIONS)
 
 OTHER_LOOP = (
     "the stack under this client runs in another event loop; ask in the loop that entered it, or give the client a"
@@ -151,12 +155,13 @@ class CachingTransport:
 
     def _exchange(self, request: Any) -> Exchange | None:
         """*request* as one for the stack; None if it is not a generation."""
-        labels = [request.headers.pop(name, None) for name in ("x-cachesaver-namespace", "x-cachesaver-request-id")]
+        told = {name: value.decode() for key, value in request.headers.raw if (name := key.lower()) in _TOLD}
+        labels = [request.headers.pop(name.decode()) if name in told else None for name in _LABELS]
         if request.method != "POST":
             return None
         url = request.url
-        host = url.host if url.port is None else f"{url.host}:{url.port}"
-        asked = question(host, url.raw_path.decode("ascii"), request.headers, request.content)
+        versions = tuple(map(told.get, _VERSIONS))
+        asked = question(url.netloc.decode("ascii"), url.raw_path.decode("ascii"), versions, request.content)
         if asked is None:
             return None
         namespace = labels[0] or context_namespace() or self._namespace or "default"
@@ -185,7 +190,8 @@ async def _ask(stage: Stage, exchange: Exchange) -> Any:
     exchange.when_ready = ready.set
     try:
         await stage.submit([exchange.open(stage)])
-        await ready.wait()
+        if not ready.is_set():
+            await ready.wait()
         return reply(exchange)
     except BaseException:
         exchange.leave()
@@ -226,7 +232,7 @@ def _running_loop() -> EventLoopToken | None:
 @asynccontextmanager
 async def own_stack(
     where: str | os.PathLike[str] | Cache, limiter: AbstractAsyncContextManager[Any] | None, mode: Mode, client: Any
-) -> AsyncGenerator[Stage]:
+) -> AsyncGenerator[Cacher]:
     """The stack that a transport keeps: a Cacher over the model, so that a hit takes the shortest way."""
     async with HTTPModel(client) as model:
         with nullcontext(where) if isinstance(where, Cache) else Cache(where) as cache:
