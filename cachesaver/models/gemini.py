@@ -1,0 +1,57 @@
+"""Google's SDK, google-genai, with a cache underneath: change the import and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._drop_in import CACHEDIR, Limiter, Mode, Where, missing, pair
+
+try:
+    import httpx2
+    from google import genai
+    from google.genai.client import AsyncClient as _AsyncClient
+    from google.genai.types import HttpOptions
+except ImportError as error:
+    raise ImportError(missing("google-genai", "gemini")) from error
+
+
+class Client(genai.Client):
+    """`google.genai.Client`, and what it asks a model for is cached, through `aio` on trio as well.
+
+    *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
+    *namespace* that of requests outside every `with namespace(...)`; *limiter* lends
+    API keys; *mode* is that of the `Cacher`. All else is the SDK's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        cachedir: Where = CACHEDIR,
+        namespace: str | None = None,
+        limiter: Limiter | None = None,
+        mode: Mode = "reuse",
+        http_options: Any = None,
+        **options: Any,
+    ) -> None:
+        http = HttpOptions.model_validate(http_options or {})
+        ours, ours_async = pair(
+            httpx2, http.httpx_client, http.httpx_async_client, cachedir, limiter, namespace, mode, timeout=None
+        )
+        http = http.model_copy(update={"httpx_client": ours, "httpx_async_client": ours_async})
+        start: Any = super().__init__  # pyright: ignore[reportUnknownMemberType] (its credentials have no types)
+        start(http_options=http, **options)
+
+
+Gemini = Client
+
+
+class AsyncGemini(_AsyncClient):
+    """`google.genai.Client(...).aio`, made with the arguments of `Gemini`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(Client(**options)._api_client)  # pyright: ignore[reportPrivateUsage] (as the SDK makes it)
+
+    @property
+    def aio(self) -> AsyncGemini:
+        """Itself, for code that was written for `Gemini`."""
+        return self
