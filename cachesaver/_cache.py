@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import _spill as spill
 from ._errors import CacheCorrupt, CacheError, CacheUnavailable
@@ -103,15 +105,25 @@ class Cache:
 
 
 class _Owner:
-    """The only thread that touches the connection."""
+    """The only thread that touches the connection.
+
+    Not one of an executor: those take nothing more once the program's main thread
+    has ended, and what is bought until the very end shall be stored.
+    """
 
     def __init__(self, path: Path) -> None:
         self._process = os.getpid()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cachesaver")
+        self._path = path
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[Store], Any]] | None] = SimpleQueue()
+        self._closing = Lock()
+        self._closed = False
+        opened: Future[None] = Future()
+        self._thread = Thread(target=self._live, args=(opened,), name="cachesaver", daemon=True)
+        self._thread.start()
         try:
-            self._store = self._thread.submit(open_store, path).result()
+            opened.result()
         except BaseException:
-            self._thread.shutdown()
+            self._thread.join()
             raise
 
     def submit(self, work: Callable[[Store], T]) -> Future[T]:
@@ -120,14 +132,34 @@ class _Owner:
                 "this cache was opened before a fork, and only the parent may use it; nothing"
                 " was read or stored. Open a Cache of its own in each process."
             )
-        try:
-            return self._thread.submit(work, self._store)
-        except RuntimeError as error:  # closed by another thread, or the interpreter is ending
-            raise CacheUnavailable(f"the cache was just closed; nothing was read or stored: {error}") from error
+        done: Future[T] = Future()
+        with self._closing:
+            if self._closed:
+                raise CacheUnavailable("the cache was just closed; nothing was read or stored.")
+            self._work.put((done, work))
+        return done
 
     def close(self) -> None:
         if os.getpid() != self._process:
             return  # the file is the parent's
-        with suppress(RuntimeError):  # another thread was first, or the interpreter ended the thread
-            self._thread.submit(self._store.close).result()
-        self._thread.shutdown()
+        with self._closing:
+            self._closed = True
+            self._work.put(None)
+        self._thread.join()
+
+    def _live(self, opened: Future[None]) -> None:
+        try:
+            store = open_store(self._path)
+        except BaseException as error:
+            opened.set_exception(error)
+            return
+        opened.set_result(None)
+        while (item := self._work.get()) is not None:
+            done, work = item
+            try:
+                done.set_result(work(store))
+            except BaseException as error:
+                done.set_exception(error)
+            del done, work, item  # not to be kept until the next one comes
+        with suppress(CacheError):
+            store.close()

@@ -52,6 +52,7 @@ class Program(RuleBasedStateMachine):
         self.contents: dict[tuple[str, int], str] = {}  # what stands at each position, once seen
         self.transcript: list[tuple[Asked, list[int]]] = []  # of this run
         self.faultless = True  # in this run
+        self.flushes = 0
         self._folder = tempfile.TemporaryDirectory()
         self._portal_life = start_blocking_portal(self.backend)
         self._portal = self._portal_life.__enter__()
@@ -188,9 +189,10 @@ class Program(RuleBasedStateMachine):
         return responses[0] if responses else None
 
     async def _flush(self) -> None:
-        """Wait until what was sent before has been bought and stored: everything goes through in order."""
+        """Wait until what was sent before has been bought and stored: all purchases go through in order."""
         for _ in range(2):
-            await self.api.request("another prompt")
+            self.flushes += 1
+            await self.api.request(f"another prompt {self.flushes}")  # a hit would overtake them
             while self.model.running:
                 await checkpoint()
 
@@ -208,8 +210,13 @@ class Program(RuleBasedStateMachine):
 
 @pytest.mark.filterwarnings("ignore::cachesaver.CacheSaverWarning")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_random_programs(backend: str) -> None:
-    """S1, S2, S3, S5, S6, S7, S8, S9, S14, F6."""
+@pytest.mark.parametrize("way", ["at once", "queued"])
+def test_random_programs(backend: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S1, S2, S3, S5, S6, S7, S8, S9, S14, F6; with both ways through a Cacher, and never by how quick the disk is."""
+    if way == "at once":
+        monkeypatch.setattr("cachesaver._threads.AT_ONCE", 60.0)
+    else:
+        monkeypatch.setattr("cachesaver.Cacher.submit_at_once", lambda *_: False)
     program = type("Program", (Program,), {"backend": backend})
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     run_state_machine_as_test(

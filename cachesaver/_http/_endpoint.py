@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from .._prompt import Prompt
 from ._choices import ChatCompletions, Completions
-from ._cohere import CohereChat
+from ._cohere import CohereChat, CohereLegacyChat
 from ._dialect import Body, Dialect
 from ._gemini import Gemini
 from ._messages import Messages
@@ -27,8 +27,9 @@ _ENDPOINTS: tuple[tuple[re.Pattern[str], Dialect], ...] = tuple(
         (r"/completions$", Completions()),
         (r"/responses$", Responses()),
         (r"^(?!.*/threads/).*/messages$", Messages()),
-        (r":(stream)?[gG]enerateContent$", Gemini()),
+        (r":generateContent$|:streamGenerateContent\?(.*&)?alt=sse\b", Gemini()),
         (r"/v2/chat$", CohereChat()),
+        (r"/v1/chat$", CohereLegacyChat()),
         (r"/api/chat$", OllamaChat()),
         (r"/api/generate$", OllamaGenerate()),
         (r"/embeddings$|/v[12]/embed$|/api/embed$|:(batchEmbedContents|embedContent)$|/hf-inference/models/", _WHOLE),
@@ -43,12 +44,12 @@ _NOISE = frozenset(
     {"stream", "stream_options", "user", "metadata", "store", "service_tier", "safety_identifier"}
     | {"prompt_cache_key", "prompt_cache_retention", "keep_alive"}
 )
-_STATE = ("previous_response_id", "conversation", "background", "container", "cachedContent")
+_STATE = ("previous_response_id", "conversation", "conversation_id", "background", "container", "cachedContent")
 _STATE_WITHIN = ("file_id", "file_ids", "vector_store_ids", "fileUri", "file_uri")
 # Answers to a number of these are chosen together, or repeatable: several of one are not one of several.
 _TOGETHER = ("seed", "best_of", "use_beam_search")
 # Hosts that refuse or ignore `n`.
-_ONE_A_CALL = frozenset({"api.groq.com", "openrouter.ai", "generativelanguage.googleapis.com", "api.cohere.com"})
+_ONE_A_CALL = frozenset({"api.groq.com", "openrouter.ai"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +102,10 @@ _remembered = lru_cache(256)(_question)  # many samples of one prompt are many e
 
 @lru_cache(256)
 def _endpoint(host: str, path: str, versions: tuple[str | None, ...]) -> tuple[Dialect, str] | None:
-    path, _, query = path.partition("?")
+    bare, _, query = path.partition("?")
     for pattern, dialect in _ENDPOINTS:
-        if pattern.search(path):
-            return dialect, scope_of(host, path, query, versions)
+        if pattern.search(bare) or pattern.search(path):
+            return dialect, scope_of(host, bare, query, versions)
     return None
 
 

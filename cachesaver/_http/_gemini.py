@@ -17,6 +17,9 @@ class Gemini(Dialect):
 
     n_field = "generationConfig.candidateCount"
 
+    def streams(self, body: Body, path: str) -> bool:
+        return ":streamGenerateContent" in path
+
     def assembly(self, n: int) -> Assembly:
         return GeminiAssembly(n)
 

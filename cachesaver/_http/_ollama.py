@@ -19,6 +19,9 @@ class OllamaGenerate(Dialect):
     frames = JsonLines
     answer = "response"  #: the field of what is said
 
+    def streams(self, body: Body, path: str) -> bool:
+        return body.get("stream") is not False  # it is on by default
+
     def assembly(self, n: int) -> Assembly:
         return OllamaAssembly()
 

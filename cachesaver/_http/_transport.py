@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from anyio import Event, NoEventLoopError, RunFinishedError, from_thread
-from anyio.lowlevel import EventLoopToken, current_token
+from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
 from .._cache import Cache
 from .._cacher import Cacher, Mode
@@ -112,6 +112,7 @@ class CachingTransport:
         try:
             if self._stage is not None:
                 return await _ask(self._stage, exchange)
+            await checkpoint()  # a turn for everybody, as in `Cacher.submit`
             home, ready = self._hand_over(exchange)
             try:
                 await completed(ready)

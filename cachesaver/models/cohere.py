@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from ._drop_in import CACHEDIR, Limiter, Mode, Where, async_client, cached, missing, on_trio, sync_client
 
@@ -36,8 +36,7 @@ class _Sync:
         client = cached(sync_client, httpx.Client, httpx_client, cachedir, limiter, namespace, mode)
         if httpx_client is None and timeout is None:
             timeout = TIMEOUT
-        start: Any = super().__init__
-        start(*args, httpx_client=client, timeout=timeout, **options)
+        cast("Any", super()).__init__(*args, httpx_client=client, timeout=timeout, **options)
 
 
 class _Async:
@@ -57,8 +56,7 @@ class _Async:
         client = cached(async_client, httpx.AsyncClient, httpx_client, cachedir, limiter, namespace, mode)
         if httpx_client is None and timeout is None:
             timeout = TIMEOUT
-        start: Any = super().__init__
-        start(*args, httpx_client=client, timeout=timeout, **options)
+        cast("Any", super()).__init__(*args, httpx_client=client, timeout=timeout, **options)
         explain_trio(self)
 
 

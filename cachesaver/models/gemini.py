@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from ._drop_in import CACHEDIR, Limiter, Mode, Where, missing, pair
 
@@ -38,8 +38,7 @@ class Client(genai.Client):
             httpx2, http.httpx_client, http.httpx_async_client, cachedir, limiter, namespace, mode, timeout=None
         )
         http = http.model_copy(update={"httpx_client": ours, "httpx_async_client": ours_async})
-        start: Any = super().__init__  # pyright: ignore[reportUnknownMemberType] (its credentials have no types)
-        start(http_options=http, **options)
+        cast("Any", super()).__init__(http_options=http, **options)
 
 
 Gemini = Client

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from .._http._transport import CachingTransport
 from ._drop_in import CACHEDIR, Limiter, Mode, Where, missing
@@ -35,8 +35,7 @@ class Client(ollama.Client):
     ) -> None:
         client = None if transport is None else httpx.Client(transport=transport)
         ours = CachingTransport(cachedir, limiter, namespace, mode=mode, client=client)
-        start: Any = super().__init__  # pyright: ignore[reportUnknownMemberType] (its keywords have no types)
-        start(host, transport=ours, **options)
+        cast("Any", super()).__init__(host, transport=ours, **options)
 
 
 class AsyncClient(ollama.AsyncClient):
@@ -55,8 +54,7 @@ class AsyncClient(ollama.AsyncClient):
     ) -> None:
         client = None if transport is None else httpx.AsyncClient(transport=transport)
         ours = CachingTransport(cachedir, limiter, namespace, mode=mode, client=client)
-        start: Any = super().__init__  # pyright: ignore[reportUnknownMemberType] (its keywords have no types)
-        start(host, transport=ours, **options)
+        cast("Any", super()).__init__(host, transport=ours, **options)
 
 
 Ollama, AsyncOllama = Client, AsyncClient

@@ -33,4 +33,4 @@ class AsyncOpenRouter(_AsyncOpenAI):
 OpenAI, AsyncOpenAI = (
     OpenRouter,
     AsyncOpenRouter,
-)  #: under the SDK's own names, so that the import line is all that changes
+)  # as in OpenAI's own SDK

@@ -30,4 +30,4 @@ class AsyncVLLM(_AsyncOpenAI):
         super().__init__(base_url=base_url, api_key=api_key or os.environ.get("VLLM_API_KEY", "EMPTY"), **options)
 
 
-OpenAI, AsyncOpenAI = VLLM, AsyncVLLM  #: under the SDK's own names, so that the import line is all that changes
+OpenAI, AsyncOpenAI = VLLM, AsyncVLLM  # as in OpenAI's own SDK
