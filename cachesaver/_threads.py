@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from threading import get_ident, main_thread
 from typing import Any, TypeVar
 
 from anyio import Event
@@ -47,3 +49,22 @@ def waker() -> Callable[[Callable[[], None]], None]:
             soon(callback)
 
     return wake
+
+
+def unbroken(work: Callable[[T], object], item: T) -> None:
+    """Call *work* with *item*; in the main thread, where Ctrl-C strikes anywhere, that waits until it is done.
+
+    For what changes the state of a stack from a caller's thread: half of it done would break the stack.
+    """
+    handler = signal.getsignal(signal.SIGINT) if get_ident() == main_thread().ident else None
+    if not callable(handler):  # it is not Python that would act on it
+        work(item)
+        return
+    struck: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: struck.append(number))
+    try:
+        work(item)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if struck:
+            signal.raise_signal(signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,15 @@ class Passing:
     def __init__(self, client: Any = None) -> None:
         self._client = client
         self._clients: dict[Any, Any] = {}
+        self._process = os.getpid()
 
     def send(self, request: Any) -> Any:
         """The server's response, to be read and closed."""
         if self._client is not None:
             return self._client.send(request, stream=True)
         family = family_of(request)
+        if self._process != os.getpid():  # a fork: the connections are the parent's
+            self._clients, self._process = {}, os.getpid()
         if family not in self._clients:
             self._clients[family] = family.Client(timeout=None)
         return self._clients[family].send(request, stream=True)

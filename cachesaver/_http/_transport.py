@@ -133,7 +133,7 @@ class CachingTransport:
     async def aclose(self) -> None:
         """The same, for an async client."""
         home, self._home = self._home, None
-        if home is not None:
+        if home is not None and home.mine:
             home.begin_close()
             await completed(home.ended)
         self._passing.close()
@@ -179,8 +179,9 @@ class CachingTransport:
         with self._lock:
             if self._home is None or not self._home.open:
                 assert self._stack is not None
-                self._home = Home(self._stack)
-                weakref.finalize(self, self._home.begin_close).atexit = False  # there Home itself does more
+                home = self._home = Home(self._stack)
+                weakref.finalize(self, home.begin_close).atexit = False  # there Home itself does more
+                return home
             return self._home
 
 
