@@ -10,7 +10,7 @@ from threading import get_ident, main_thread
 from typing import Any, TypeVar
 
 from anyio import Event
-from anyio.lowlevel import current_token
+from anyio.lowlevel import EventLoopToken, current_token
 
 T = TypeVar("T")
 
@@ -49,6 +49,12 @@ def waker() -> Callable[[Callable[[], None]], None]:
             soon(callback)
 
     return wake
+
+
+def stands_still(loop: EventLoopToken) -> bool:
+    """Whether it is a loop of asyncio between two `run_until_complete`, where nothing in it goes on."""
+    native: Any = loop.native_token
+    return hasattr(native, "is_running") and not native.is_running() and not native.is_closed()
 
 
 def unbroken(work: Callable[[T], object], item: T) -> None:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import tracemalloc
 import weakref
 from _thread import interrupt_main
 from collections import Counter
@@ -789,7 +788,9 @@ def started(program: str, url: str, folder: Path, *options: str) -> subprocess.P
     command = [sys.executable, *options, str(script), url, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=folder.parent)
+    return subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=folder.parent, start_new_session=True
+    )
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -797,7 +798,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     try:
         output, errors = process.communicate(timeout=SOON)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # its children hold the pipes open
         output, errors = process.communicate()
         raise AssertionError(f"it hangs: {output} {errors}") from None
     return process.returncode, output, errors

@@ -30,9 +30,10 @@ class Passing:
         family = family_of(request)
         if self._process != os.getpid():  # a fork: the connections are the parent's
             self._clients, self._process = {}, os.getpid()
-        if family not in self._clients:
-            self._clients[family] = family.Client(timeout=None)
-        return self._clients[family].send(request, stream=True)
+        client = self._clients.get(family)
+        if client is None:  # of two threads that both make one, both use the first
+            client = self._clients.setdefault(family, family.Client(timeout=None))
+        return client.send(request, stream=True)
 
     async def send_async(self, request: Any, home: Callable[[], Home]) -> Any:
         """The same in any event loop. *home* gives the one that a given client lives in."""
