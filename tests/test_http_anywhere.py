@@ -973,6 +973,22 @@ WHILE_OTHERS_ASK = """
     for thread in threads: thread.join()
 """
 
+PARENT_ENDS_FIRST = """
+    ask("p")
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        ask("child 1")
+        os.read(told, 1)
+        for number in range(5):
+            ask(f"child late {number}")
+        os._exit(0) if KILLED else sys.exit()
+    ask("parent")
+    client.close()
+    os.write(tell, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
 PROCESSES = """
     if __name__ == "__main__":
         ask("p")
@@ -994,6 +1010,13 @@ class TestFork:
         """D2: a child that only closes what it has got from its parent neither hangs nor disturbs it."""
         assert ended(started(CLOSED_UNUSED, server.url, tmp_path / "cache")) == (0, "", "")
         assert server.sold == samples(tmp_path / "cache")
+
+    @pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
+    def test_the_parent_ends_first(self, server: ProviderServer, tmp_path: Path, killed: bool) -> None:
+        """D1, D2: SQLite's locks do not survive a fork; what the child stores once its parent has closed is kept."""
+        program = f"KILLED = {killed}\n" + dedent(PARENT_ENDS_FIRST)
+        assert ended(started(program, server.url, tmp_path / "cache")) == (0, "", "")
+        assert server.sold == samples(tmp_path / "cache") == 8
 
     def test_while_others_ask(self, server: ProviderServer, tmp_path: Path) -> None:
         """D2: a fork takes along whatever other threads were about, locks included."""
