@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import operator
 import os
 import random
 import signal
@@ -14,10 +15,10 @@ import time
 import weakref
 from _thread import interrupt_main
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from textwrap import dedent
 from threading import Event, Thread
@@ -29,9 +30,8 @@ import pytest
 import trio
 from anyio import CancelScope, create_task_group, fail_after, to_thread
 
-from cachesaver import Cache, Cacher, CacheUnavailable, namespace, online
+from cachesaver import Cache, Cacher, CacheUnavailable, online
 from cachesaver._http import _home, _transport
-from cachesaver._http._home import Home
 from cachesaver.http import CachingTransport, HTTPModel
 from cachesaver.models.openai import AsyncOpenAI, OpenAI
 from cachesaver.testing import CountingModel
@@ -152,7 +152,7 @@ class TestOneClient:
                 prompts = ["same", f"own {number}"] * 6
                 return [(name, text, ask(client, text, name)) for text in prompts]
 
-            got = sum(in_threads([partial(work, number) for number in range(16)]), [])
+            got = reduce(operator.iadd, in_threads([partial(work, number) for number in range(16)]), [])
         assert max(Counter(got).values()) == 1
         assert {answer for name, text, answer in got if (name, text) == ("0", "same")} == {
             answer for name, text, answer in got if (name, text) == ("1", "same")
@@ -178,7 +178,11 @@ class TestOneClient:
 
         jobs: list[Callable[[], list[str]]] = [lambda: [ask(plain, "p") for _ in range(5)]] * 8
         with plain:
-            got = sum(in_threads([*jobs, lambda: asyncio.run(side_by_side()), lambda: trio.run(side_by_side)]), [])
+            got = reduce(
+                operator.iadd,
+                in_threads([*jobs, lambda: asyncio.run(side_by_side()), lambda: trio.run(side_by_side)]),
+                [],
+            )
         assert len(set(got)) == len(got) == server.sold == 80
 
     def test_stress(self, server: ProviderServer, tmp_path: Path) -> None:
@@ -207,7 +211,7 @@ class TestOneClient:
 
             jobs = [partial(work, seed) for seed in range(16)]
             jobs += [lambda: asyncio.run(loop(100)), lambda: trio.run(loop, 101)]
-            got = sum(in_threads(jobs), [])
+            got = reduce(operator.iadd, in_threads(jobs), [])
         assert max(Counter(got).values()) == 1
         sold = {(text, answer) for _, text, answer in got} | {(f"disk {n}", f"answer {n}") for n in range(40)}
         assert len(sold) == server.sold == samples(tmp_path)
@@ -375,7 +379,8 @@ class TestEnteredStack:
         end.set()
         loop.run_until_complete(task)
         loop.close()
-        assert len(got) == 1 and "stands still" in got[0]
+        assert len(got) == 1
+        assert "stands still" in got[0]
 
     def test_a_cache_closed_too_early(self, tmp_path: Path) -> None:
         """F4, F9: an error for the caller, not a stage that breaks."""
@@ -627,7 +632,8 @@ class TestClosed:
             until(lambda: home._waiting or home._inbox)
             home.close(0.05)
             thread.join(5)
-        assert len(got) == 1 and "was closed" in got[0]
+        assert len(got) == 1
+        assert "was closed" in got[0]
 
     def test_a_cache_closed_too_early(
         self, server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -903,7 +909,8 @@ class TestExit:
         status, _, errors = ended(process)
         assert status in (-signal.SIGINT, 130, 1)
         assert "KeyboardInterrupt" in errors
-        assert "Exception ignored" not in errors and "Exception in thread" not in errors
+        assert "Exception ignored" not in errors
+        assert "Exception in thread" not in errors
         assert server.sold == samples(tmp_path / "cache") == 1
 
     def test_debug_mode(self, server: ProviderServer, tmp_path: Path) -> None:

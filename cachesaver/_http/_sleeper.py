@@ -38,9 +38,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         """The same as `socket.getaddrinfo`."""
-        return await to_thread.run_sync(
-            lambda: socket.getaddrinfo(host, port, **options), abandon_on_cancel=True
-        )
+        return await to_thread.run_sync(lambda: socket.getaddrinfo(host, port, **options), abandon_on_cancel=True)
 
 
 def sleeping_loop(lock: Lock) -> asyncio.AbstractEventLoop:
