@@ -87,7 +87,7 @@ def _question(host: str, path: str, versions: tuple[str | None, ...], content: b
     if not isinstance(value, dict) or _stateful(cast("Body", value), content):
         return None
     body = cast("Body", value)
-    prompt = _prompt(body)
+    prompt = prompt_within(body)
     n, answers = _take_n(prompt, dialect)
     try:
         owned = Prompt(prompt, scope=scope, single=host in _ONE_A_CALL, owned=True)
@@ -121,8 +121,8 @@ def scope_of(host: str, path: str, query: str = "", versions: tuple[str | None, 
     return f"{_ALIASES.get(host, host)}{path}" + (f"?{urlencode(sorted(selectors))}" if selectors else "")
 
 
-def _prompt(body: Body) -> Body:
-    """*body* without noise and nulls."""
+def prompt_within(body: Body) -> Body:
+    """*body* without what does not change the answer, and without nulls."""
     prompt = {name: value for name, value in body.items() if value is not None and name not in _NOISE}
     messages = prompt.get("messages")
     if isinstance(messages, list):
