@@ -91,6 +91,7 @@ def _question(host: str, path: str, versions: tuple[str | None, ...], content: b
     n, answers = _take_n(prompt, dialect)
     try:
         owned = Prompt(prompt, scope=scope, single=host in _ONE_A_CALL, owned=True)
+        owned.key(scope)  # which every request for it needs
     except ValueError:  # NaN, or nested without end
         return None
     return Question(dialect, scope, body, owned, n, answers, dialect.streams(body, path))
