@@ -85,7 +85,7 @@ class Exchange:
         self.when_ready()
 
     def show(self, frames: Sequence[Frame], *, final: bool) -> None:
-        """Hand on pieces; those that end the answer only once it is stored (D1)."""
+        """Hand on pieces; those that end the answer only once it is stored (D1), or given up (S14)."""
         assert self.pipe is not None
         if final:
             self._held += frames
@@ -96,10 +96,10 @@ class Exchange:
         if self.pipe is None:
             self.when_ready()
             return
-        if ticket.error is None:
+        told = isinstance(ticket.error, Refused)  # by the server, in the stream like the rest
+        if ticket.error is None or told:
             self.show(self._held, final=False)
-        # An error that the server told in the stream was shown like the rest of it.
-        self.pipe.end(None if isinstance(ticket.error, Refused) else ticket.error)
+        self.pipe.end(None if told else ticket.error)
 
 
 def _nothing() -> None:

@@ -148,7 +148,7 @@ class Incoming:
                     self._assembly.add(frame)
             except ErrorEvent:
                 if self._shown:
-                    self._exchange.show([frame], final=False)
+                    self._exchange.show([frame], final=True)
                 self._content = b"".join(self._raw)
                 raise self._refused() from None
             except ValueError:  # something new in it: the caller gets it, and nothing can be stored
