@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +43,9 @@ class Api:
     said: Callable[[Any], str]  #: of a whole answer
     used: Callable[[Any], Any]  #: the tokens of a whole answer
     told: Callable[[Any], Any]  #: the tokens that a piece tells; None where it does not
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,10 @@ class Pieces:
             await to_thread.run_sync(close)
         else:
             await close()
+
+    @property
+    def headers(self) -> Any:
+        return self._stream.response.headers
 
     def forget(self) -> None:
         self._stream = self._iterator = None

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from threading import Semaphore, get_ident
+from threading import Semaphore
 from typing import Any
 
 import anthropic
-import anyio
-import httpx2
 import openai
 import pytest
-from anyio import CancelScope, Event, create_task_group, fail_after, sleep, wait_all_tasks_blocked
+from anyio import create_task_group, fail_after, sleep, wait_all_tasks_blocked
 from google.genai import errors as gemini_errors
 from ollama import ResponseError as OllamaError
-
-from cachesaver import Cache, CacheMiss, Closed
-from cachesaver.http import CachingTransport, HTTPModel
 
 from ._apis import (
     ANTHROPIC,
@@ -28,14 +23,12 @@ from ._apis import (
     GEMINI,
     GROQ,
     MISTRAL,
-    OLLAMA,
     OPENAI,
     RESPONSES,
     TOGETHER,
     Api,
-    Pieces,
+    Caller,
     Way,
-    client_of,
     connected,
 )
 from ._provider_server import Fault, ProviderServer, provider_server
@@ -64,8 +57,8 @@ ASYNC_WAYS = [way for way in WAYS if not way.sync]
 every_way = pytest.mark.parametrize("way", WAYS, ids=str)
 few_ways = pytest.mark.parametrize("way", FEW_WAYS, ids=str)
 async_ways = pytest.mark.parametrize("way", ASYNC_WAYS, ids=str)
-every_api = pytest.mark.parametrize("api", APIS, ids=lambda api: api.name)
-both_apis = pytest.mark.parametrize("api", [OPENAI, ANTHROPIC], ids=lambda api: api.name)
+every_api = pytest.mark.parametrize("api", APIS, ids=str)
+both_apis = pytest.mark.parametrize("api", [OPENAI, ANTHROPIC], ids=str)
 
 ANSWER = ["ans", "wer", " 0"]
 
@@ -230,3 +223,481 @@ SCRIPTED: dict[str, type[Exception]] = {
     "gemini": gemini_errors.APIError,
     "ollama": OllamaError,
 }
+
+
+@every_way
+class TestAbandoned:
+    """F6, S1: what a caller has seen a piece of is finished, recorded and its own."""
+
+    @both_apis
+    async def test_a_stream_left_after_its_first_piece(
+        self, api: Api, way: Way, server: ProviderServer, folder: Path
+    ) -> None:
+        """F6, S1, S5: the whole of it is stored, it counts as used, and the next run finds it in its place."""
+        server.gate = Semaphore(0)
+        async with connected(api, way, server.url, folder) as caller:
+            stream = await caller.stream()
+            await anext(stream)
+            await stream.leave()
+            assert server.open == 1
+            assert api.said(await caller.plain()) == "answer 1"
+            open_the_gate(server)
+        assert (server.sold, server.closed_early) == (2, 0)
+        async with connected(api, way, server.url, folder, mode="offline") as caller:
+            assert await (await caller.stream()).texts() == ANSWER
+            assert api.said(await caller.plain()) == "answer 1"
+
+    async def test_a_stream_that_is_just_not_read(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F6, F7: closing the client waits for what is paid for, and not for its reader."""
+        server.gate = Semaphore(0)
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            await anext(await caller.stream())
+            assert stored(folder) == []
+            open_the_gate(server)
+        assert stored(folder) == [0]
+
+    async def test_another_namespace_gets_what_was_left(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F6, S2: nobody else is disturbed, and nothing is bought twice."""
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            stream = await caller.stream()
+            await anext(stream)
+            await stream.leave()
+            assert await (await caller.stream(space="b")).texts() == ANSWER
+            assert OPENAI.said(await caller.plain()) == "answer 1"
+        assert server.sold == 2
+
+    async def test_one_that_breaks_later(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """S14: nobody hears of it, and position 0 is free again."""
+        server.gate = Semaphore(0)
+        server.faults = [Fault(cut_after=3)]
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            stream = await caller.stream()
+            await anext(stream)
+            await stream.leave()
+            open_the_gate(server)
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            assert await (await caller.stream()).texts() == ["ans", "wer", " 1"]
+        assert stored(folder) == [0]
+
+    async def test_several_at_once(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """S3, S5: three choices, left at the first piece of one of them."""
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            stream = await caller.stream(n=3)
+            await anext(stream)
+            await stream.leave()
+            assert OPENAI.said(await caller.plain()) == "answer 3"
+        assert stored(folder) == [0, 1, 2, 3]
+        async with connected(OPENAI, way, server.url, folder, mode="offline") as caller:
+            assert [choice.message.content for choice in (await caller.plain(n=3)).choices] == [
+                "answer 0",
+                "answer 1",
+                "answer 2",
+            ]
+            assert OPENAI.said(await caller.plain()) == "answer 3"
+
+
+@async_ways
+class TestCancelled:
+    @both_apis
+    async def test_after_the_first_piece(self, api: Api, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F6, S1: the reader is cancelled where it waits; what it has seen of is recorded and its own."""
+        server.gate = Semaphore(0)
+        async with connected(api, way, server.url, folder) as caller:
+            async with about_to_be_cancelled(caller, server, seen=1):
+                assert server.open == 1
+            assert api.said(await caller.plain()) == "answer 1"
+            open_the_gate(server)
+        assert (server.sold, server.closed_early) == (2, 0)
+        async with connected(api, way, server.url, folder, mode="offline") as caller:
+            assert api.said(await caller.plain()) == "answer 0"
+            assert await (await caller.stream()).texts() == ["answer 1"]  # it was bought in one piece
+
+    @both_apis
+    async def test_before_any_piece(self, api: Api, way: Way, server: ProviderServer, folder: Path) -> None:
+        """S14: nothing is consumed; what was bought is what the next request gets, here and in the next run."""
+        server.hold = Semaphore(0)
+        async with connected(api, way, server.url, folder) as caller:
+            async with about_to_be_cancelled(caller, server, seen=0):
+                pass
+            server.hold.release(100)
+            assert await (await caller.stream()).texts() == ANSWER
+            assert api.said(await caller.plain()) == "answer 1"
+        assert len(server.requests) == 2
+        async with connected(api, way, server.url, folder, mode="offline") as caller:
+            assert api.said(await caller.plain()) == "answer 0"
+            assert api.said(await caller.plain()) == "answer 1"
+
+    async def test_and_never_asked_again(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F6: what was already sent is recorded when it arrives, though nobody waits."""
+        server.hold = Semaphore(0)
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            async with about_to_be_cancelled(caller, server, seen=0):
+                pass
+            server.hold.release(100)
+        assert stored(folder) == [0]
+
+    async def test_while_another_namespace_waits_for_it(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F6, S4, S14: the other one gets it, and the one that was cancelled has consumed nothing."""
+        server.hold = Semaphore(0)
+        texts: list[str] = []
+
+        async def wait() -> None:
+            texts.extend(await (await caller.stream(space="b")).texts())
+
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            async with create_task_group() as tasks:
+                async with about_to_be_cancelled(caller, server, seen=0):
+                    tasks.start_soon(wait)
+                    await wait_all_tasks_blocked()
+                server.hold.release(100)
+            assert texts == ANSWER
+            assert await (await caller.stream()).texts() == ANSWER
+        assert len(server.requests) == 1
+
+
+async def until(holds: Any) -> None:
+    """Wait for what another thread does."""
+    with fail_after(10):
+        while not holds():  # noqa: ASYNC110 (no event tells)
+            await sleep(0.002)
+
+
+@asynccontextmanager
+async def about_to_be_cancelled(caller: Caller, server: ProviderServer, seen: int) -> AsyncIterator[None]:
+    """Beside the block a stream is read, of which so many pieces come; it is cancelled at the block's end."""
+    taken = 0
+
+    async def read() -> None:
+        nonlocal taken
+        async for _ in await caller.stream():
+            taken += 1
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(read)
+        await until(lambda: server.requests and taken == seen)
+        await wait_all_tasks_blocked()
+        yield
+        tasks.cancel_scope.cancel()
+    assert taken == seen
+
+
+@every_way
+class TestBroken:
+    @pytest.mark.parametrize("sent", [5, 6], ids=["before-the-usage", "before-done"])
+    async def test_a_break_after_the_last_word_is_none(
+        self, way: Way, server: ProviderServer, folder: Path, sent: int
+    ) -> None:
+        """F4: every choice is finished, so the answer is whole: it is handed out and stored."""
+        server.faults = [Fault(cut_after=sent)]
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            assert await (await caller.stream()).texts() == ANSWER
+            assert stored(folder) == [0]
+            assert OPENAI.said(await caller.plain(space="b")) == "answer 0"
+        assert server.sold == 1
+
+    async def test_a_break_before_the_last_choice_is_finished(
+        self, way: Way, server: ProviderServer, folder: Path
+    ) -> None:
+        """S14: of three choices two are whole, and none is kept."""
+        server.faults = [Fault(cut_after=14)]  # of the fifteen chunks of three choices
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            with pytest.raises(openai.APIConnectionError):
+                await (await caller.stream(n=3)).all()
+            assert stored(folder) == []
+            assert OPENAI.said(await caller.plain()) == "answer 3"
+        assert stored(folder) == [0]
+
+    async def test_the_pieces_that_came_were_shown(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F4: what arrived before the break reaches the caller, and then the error."""
+        server.faults = [Fault(cut_after=3)]
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            stream = await caller.stream()
+            assert [OPENAI.text(await anext(stream)) for _ in range(3)] == ["", "ans", "wer"]
+            with pytest.raises(openai.APIConnectionError):
+                await anext(stream)
+
+    async def test_an_error_instead_of_a_stream(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F4, S14: it is the SDK's own, and costs nothing."""
+        server.faults = [Fault(status=429), Fault(status=400)]
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            with pytest.raises(openai.RateLimitError, match="as scripted"):
+                await caller.stream()
+            with pytest.raises(openai.BadRequestError, match="as scripted"):
+                await caller.stream()
+            assert await (await caller.stream()).texts() == ANSWER
+        assert stored(folder) == [0]
+
+    async def test_compressed_errors(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F4: they can be read as well, in the stream and instead of it."""
+        server.encoding = "gzip"
+        server.faults = [Fault(error_event=True), Fault(status=400)]
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            with pytest.raises(openai.APIError, match="as scripted"):
+                await (await caller.stream()).all()
+            with pytest.raises(openai.BadRequestError, match="as scripted"):
+                await caller.stream()
+        assert server.sold == 1
+
+    async def test_offline(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """S10: what is missing is an error before any piece, and it says what is missing."""
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            await (await caller.stream("Known")).all()
+        async with connected(OPENAI, way, server.url, folder, mode="offline") as caller:
+            assert await (await caller.stream("Known")).texts() == ANSWER
+            with pytest.raises(openai.APIStatusError, match="Unknown") as caught:
+                await caller.stream("Unknown")
+        assert (caught.value.status_code, caught.value.code) == (424, "CacheMiss")
+        assert len(server.requests) == 1
+
+
+def choices(pieces: list[Any]) -> list[str]:
+    """The texts of all choices, each of which begins with its role and ends with its reason."""
+    chunks = [choice for piece in pieces for choice in piece.choices]
+    count = 1 + max(choice.index for choice in chunks)
+    apart = [[choice for choice in chunks if choice.index == index] for index in range(count)]
+    for own in apart:
+        assert own[0].delta.role == "assistant"
+        assert [choice.finish_reason for choice in own] == [None] * (len(own) - 1) + ["stop"]
+    return ["".join(choice.delta.content or "" for choice in own) for own in apart]
+
+
+@every_way
+class TestChoices:
+    async def test_each_choice_is_a_sample(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """S5, S2: they come interleaved and the last one first; they are told apart, now and in the next run."""
+        texts = ["answer 0", "answer 1", "answer 2"]
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            bought = await (await caller.stream(n=3)).all()
+            assert [piece.choices[0].index for piece in bought[:3]] == [2, 1, 0]
+            assert choices(bought) == texts
+            assert [OPENAI.said(await caller.plain(space="b")) for _ in range(3)] == texts
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            assert choices(await (await caller.stream(n=3)).all()) == texts
+            assert choices(await (await caller.stream(n=2, space="c")).all()) == texts[:2]
+        assert server.sold == 3
+
+    async def test_only_what_is_missing_is_bought(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """S3: one is known, two are bought, and each text stands at its index."""
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            await (await caller.stream()).all()
+            stream = await caller.stream(n=3, space="b")
+            assert stream.headers["x-cachesaver"] == "miss; position=0,1,2; bought=2"
+            assert choices(await stream.all()) == ["answer 0", "answer 1", "answer 2"]
+        assert [asked.body.get("n") for asked in server.requests] == [None, 2]
+        assert server.sold == 3
+
+    async def test_usage_is_told_only_where_it_was_asked_for(
+        self, way: Way, server: ProviderServer, folder: Path
+    ) -> None:
+        """Bought or not, the sample has it, and the stream has it if `stream_options` say so."""
+        usage = {"stream_options": {"include_usage": True}}
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            for _ in range(2):  # a miss and a hit
+                silent = await (await caller.stream("A")).all()
+                assert all(piece.choices and piece.usage is None for piece in silent)
+                telling = await (await caller.stream("B", **usage)).all()
+                assert [len(piece.choices) for piece in telling[-2:]] == [1, 0]
+                assert telling[-1].usage.total_tokens == 17
+                assert all(piece.usage is None for piece in telling[:-1])
+        async with connected(OPENAI, way, server.url, folder, mode="offline") as caller:
+            for prompt in "AABB":
+                assert OPENAI.used(await caller.plain(prompt)) == 17
+
+    async def test_usage_of_several(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """The prompt is counted once, each sample with its share."""
+        usage = {"stream_options": {"include_usage": True}}
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            for space in "ab":
+                assert tokens(OPENAI, await (await caller.stream(n=3, space=space, **usage)).all()) == [31]
+            assert OPENAI.used(await caller.plain(space="c")) == 17
+
+    async def test_candidates_of_gemini(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """S3, S5: the same for an API that counts and names them differently."""
+        async with connected(GEMINI, way, server.url, folder) as caller:
+            for space, count in [("a", 2), ("b", 3), ("c", 3)]:
+                pieces = await (await caller.stream(space=space, config={"candidate_count": count})).all()
+                texts = dict.fromkeys(range(count), "")
+                for piece in pieces:
+                    for candidate in piece.candidates:
+                        texts[candidate.index or 0] += candidate.content.parts[0].text
+                assert list(texts.values()) == ["answer 0", "answer 1", "answer 2"][:count]
+        assert server.sold == 3
+
+
+LIKE_OPENAI = [(api, way) for api in (OPENAI, GROQ, TOGETHER) for way in WAYS]
+LIKE_OPENAI += [(MISTRAL, way) for way in WAYS if way.sync]  # its async methods are on asyncio only, under other names
+
+
+@pytest.mark.parametrize(("api", "way"), LIKE_OPENAI, ids=str)
+async def test_sdks_that_stop_at_done(api: Api, way: Way, server: ProviderServer, folder: Path) -> None:
+    """D1: whether the SDK reads on behind the end or closes there, the sample is stored when its loop ends."""
+    for _ in range(2):
+        async with connected(api, way, server.url, folder) as caller:
+            assert "".join(await (await caller.stream()).texts()) == "answer 0"
+            assert stored(folder) == [0]
+    assert server.sold == 1
+
+
+@async_ways
+class TestTogether:
+    """S4: two namespaces that want the same sample at the same time."""
+
+    @both_apis
+    async def test_two_streams_are_one_purchase(self, api: Api, way: Way, server: ProviderServer, folder: Path) -> None:
+        """S4: the one that came second waits, and gets the same pieces."""
+        server.gate = Semaphore(0)
+        second: list[str] = []
+
+        async def read() -> None:
+            second.extend(await (await caller.stream(space="b")).texts())
+
+        async with connected(api, way, server.url, folder) as caller, create_task_group() as tasks:
+            stream = await caller.stream()
+            await anext(stream)
+            tasks.start_soon(read)
+            await wait_all_tasks_blocked()
+            open_the_gate(server)
+            assert await stream.texts() == ANSWER
+        assert second == ANSWER
+        assert len(server.requests) == 1
+
+    async def test_a_stream_and_a_plain_request(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """S4: whichever comes first, the other waits for its purchase."""
+        for prompt, streamed_first in [("A", True), ("B", False)]:
+            server.hold = Semaphore(0)
+            texts: list[str] = []
+
+            async def stream(prompt: str, space: str, texts: list[str]) -> None:
+                texts.append("".join(await (await caller.stream(prompt, space=space)).texts()))
+
+            async def plain(prompt: str, space: str, texts: list[str]) -> None:
+                texts.append(OPENAI.said(await caller.plain(prompt, space=space)))
+
+            async with connected(OPENAI, way, server.url, folder) as caller, create_task_group() as tasks:
+                first, second = (stream, plain) if streamed_first else (plain, stream)
+                tasks.start_soon(first, prompt, "a", texts)
+                await wait_all_tasks_blocked()
+                tasks.start_soon(second, prompt, "b", texts)
+                await wait_all_tasks_blocked()
+                server.hold.release(100)
+            assert texts[0] == texts[1]
+        assert len(server.requests) == server.sold == 2
+
+    async def test_one_namespace_asks_twice(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """S1, S4: two streams of one namespace are two samples, neither waits for the other."""
+        texts: list[list[str]] = []
+
+        async def read() -> None:
+            texts.append(await (await caller.stream()).texts())
+
+        async with connected(OPENAI, way, server.url, folder) as caller, create_task_group() as tasks:
+            tasks.start_soon(read)
+            tasks.start_soon(read)
+        assert sorted(texts) == [["ans", "wer", " 0"], ["ans", "wer", " 1"]]
+        assert stored(folder) == [0, 1]
+
+    async def test_the_second_takes_over_what_breaks(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F5, S14: the error is the buyer's alone; the other buys for itself, and keeps position 0."""
+        server.gate = Semaphore(0)
+        server.faults = [Fault(cut_after=3)]
+        second: list[str] = []
+
+        async def read() -> None:
+            second.extend(await (await caller.stream(space="b")).texts())
+
+        async with connected(OPENAI, way, server.url, folder) as caller, create_task_group() as tasks:
+            stream = await caller.stream()
+            await anext(stream)
+            tasks.start_soon(read)
+            await wait_all_tasks_blocked()
+            open_the_gate(server)
+            with pytest.raises(openai.APIConnectionError):
+                await stream.all()
+            assert await (await caller.stream()).texts() == ["ans", "wer", " 1"]
+        assert second == ["ans", "wer", " 1"]
+        assert stored(folder) == [0]
+        assert server.sold == 2
+
+
+@pytest.mark.parametrize("name", [None, "id"], ids=["nameless", "named"])
+class TestTwoRuns:
+    """D2, S5: two runs on one file buy for one position. What a caller has seen of stays its sample, elsewhere."""
+
+    @every_way
+    async def test_both_stream(self, name: str | None, way: Way, server: ProviderServer, folder: Path) -> None:
+        """D2, S2, S5: each keeps what it saw, and has the other's next; the runs that follow find it so."""
+        server.gate = Semaphore(0)
+        async with connected(OPENAI, way, server.url, folder) as one, connected(OPENAI, way, server.url, folder) as two:
+            first, second = await one.stream(space="a", name=name), await two.stream(space="b", name=name)
+            await anext(first)
+            await anext(second)
+            open_the_gate(server)
+            assert (await first.texts(), await second.texts()) == (["ans", "wer", " 0"], ["ans", "wer", " 1"])
+            assert OPENAI.said(await one.plain(space="a", name=name)) == "answer 1"
+            assert OPENAI.said(await two.plain(space="b", name=name)) == "answer 0"
+        assert stored(folder) == [0, 1]
+        async with connected(OPENAI, way, server.url, folder, mode="offline") as caller:
+            assert [OPENAI.said(await caller.plain(space="a", name=name)) for _ in "01"] == ["answer 0", "answer 1"]
+            assert [OPENAI.said(await caller.plain(space="b", name=name)) for _ in "01"] == ["answer 1", "answer 0"]
+        assert server.sold == 2
+
+    @every_way
+    async def test_the_other_was_first(self, name: str | None, way: Way, server: ProviderServer, folder: Path) -> None:
+        """D2, S1, S5: position 0 is taken when the stream ends; a position seen by anyone never changes."""
+        server.gate = Semaphore(0)
+        async with connected(OPENAI, way, server.url, folder) as one, connected(OPENAI, way, server.url, folder) as two:
+            stream = await one.stream(space="a", name=name)
+            await anext(stream)
+            assert OPENAI.said(await two.plain(space="b", name=name)) == "answer 1"
+            open_the_gate(server)
+            assert await stream.texts() == ANSWER
+            assert OPENAI.said(await one.plain(space="a", name=name)) == "answer 1"
+        async with connected(OPENAI, way, server.url, folder, mode="offline") as caller:
+            assert [OPENAI.said(await caller.plain(space="a", name=name)) for _ in "01"] == ["answer 0", "answer 1"]
+            assert [OPENAI.said(await caller.plain(space="b", name=name)) for _ in "01"] == ["answer 1", "answer 0"]
+        assert server.sold == 2
+
+    @every_way
+    async def test_the_other_was_first_at_one_of_several(
+        self, name: str | None, way: Way, server: ProviderServer, folder: Path
+    ) -> None:
+        """D2, S1, S5: all choices move on by one place, and stay in their order."""
+        server.gate = Semaphore(0)
+        async with connected(OPENAI, way, server.url, folder) as one, connected(OPENAI, way, server.url, folder) as two:
+            stream = await one.stream(n=3, space="a", name=name)
+            pieces = [await anext(stream)]
+            assert OPENAI.said(await two.plain(space="b")) == "answer 3"
+            open_the_gate(server)
+            pieces += await stream.all()
+            assert choices(pieces) == ["answer 0", "answer 1", "answer 2"]
+            assert OPENAI.said(await one.plain(space="a", name=name)) == "answer 3"
+        async with connected(OPENAI, way, server.url, folder, mode="offline") as caller:
+            replayed = choices(await (await caller.stream(n=3, space="a", name=name)).all())
+            assert replayed == ["answer 0", "answer 1", "answer 2"]
+            assert OPENAI.said(await caller.plain(space="a", name=name)) == "answer 3"
+        assert server.sold == 4
+
+    @async_ways
+    async def test_who_waited_for_it_gets_the_first(
+        self, name: str | None, way: Way, server: ProviderServer, folder: Path
+    ) -> None:
+        """D2, S2: a namespace that waits for position 0, and has seen nothing of it, gets what stands there."""
+        server.gate = Semaphore(0)
+        waited: list[str] = []
+
+        async def wait() -> None:
+            waited.append(OPENAI.said(await one.plain(space="c", name=name)))
+
+        async with connected(OPENAI, way, server.url, folder) as one, connected(OPENAI, way, server.url, folder) as two:
+            async with create_task_group() as tasks:
+                stream = await one.stream(space="a", name=name)
+                await anext(stream)
+                tasks.start_soon(wait)
+                await wait_all_tasks_blocked()
+                assert OPENAI.said(await two.plain(space="b", name=name)) == "answer 1"
+                open_the_gate(server)
+                assert await stream.texts() == ANSWER
+        assert waited == ["answer 1"]
+        async with connected(OPENAI, way, server.url, folder, mode="offline") as caller:
+            assert OPENAI.said(await caller.plain(space="a", name=name)) == "answer 0"
+            assert OPENAI.said(await caller.plain(space="c", name=name)) == "answer 1"
