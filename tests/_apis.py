@@ -147,28 +147,29 @@ class Pieces:
 
 @asynccontextmanager
 async def connected(
-    api: Api, way: Way, url: str, folder: Path, mode: Any = "reuse", **settings: Any
+    api: Api, way: Way, url: str, folder: Path, mode: Any = "reuse", sender: Any = None
 ) -> AsyncIterator[Caller]:
-    """A client of a run on the cache in *folder*; at the end everything that was bought is stored."""
+    """A client of a run on the cache in *folder*; at the end everything that was bought is stored.
+
+    *sender* is the HTTP client that sends on what is not in the cache.
+    """
     async with AsyncExitStack() as stack:
         if way.stack == "own":
-            transport = CachingTransport(folder, mode=mode)
+            transport = CachingTransport(folder, mode=mode, client=sender)
         else:
-            model = await stack.enter_async_context(HTTPModel())
+            model = await stack.enter_async_context(HTTPModel(sender))
             cache = stack.enter_context(Cache(folder))
             preset = Cacher if way.stack == "cacher" else online
             transport = CachingTransport(await stack.enter_async_context(preset(model, cache, mode=mode)))
-        async with client_of(api, way, url, transport, **settings) as caller:
+        async with client_of(api, way, url, transport) as caller:
             yield caller
 
 
 @asynccontextmanager
-async def client_of(
-    api: Api, way: Way, url: str, transport: CachingTransport, **settings: Any
-) -> AsyncIterator[Caller]:
+async def client_of(api: Api, way: Way, url: str, transport: CachingTransport) -> AsyncIterator[Caller]:
     """A client over *transport*, which is closed with it."""
     http = (api.family.Client if way.sync else api.family.AsyncClient)(transport=transport, timeout=None)
-    caller = Caller(api, api.make(url, http, not way.sync, **settings), transport, way.sync)
+    caller = Caller(api, api.make(url, http, not way.sync), transport, way.sync)
     try:
         yield caller
     finally:
@@ -207,9 +208,9 @@ def user(prompt: str) -> list[dict[str, str]]:
 def of_classes(sync: type[Any], asynchronous: type[Any], path: str = "") -> Make:
     """The clients of those whose SDKs were made by the same generator."""
 
-    def make(url: str, http: Any, is_async: bool, **settings: Any) -> Any:
+    def make(url: str, http: Any, is_async: bool) -> Any:
         kind = asynchronous if is_async else sync
-        return kind(base_url=url + path, api_key="key", http_client=http, max_retries=0, **settings)
+        return kind(base_url=url + path, api_key="key", http_client=http, max_retries=0)
 
     return make
 
@@ -240,10 +241,10 @@ def ask_messages(client: Any, prompt: str, stream: bool, **fields: Any) -> Any:
     return client.messages.create(model="tiny", max_tokens=20, messages=user(prompt), stream=stream, **fields)
 
 
-def make_gemini(url: str, http: Any, is_async: bool, **settings: Any) -> Any:
+def make_gemini(url: str, http: Any, is_async: bool) -> Any:
     other = (httpx2.Client if is_async else httpx2.AsyncClient)(transport=http._transport)  # never used
     ours = {"httpx_client": other if is_async else http, "httpx_async_client": http if is_async else other}
-    client = genai.Client(api_key="key", http_options=HttpOptions(base_url=url, **ours), **settings)
+    client = genai.Client(api_key="key", http_options=HttpOptions(base_url=url, **ours))
     return client.aio if is_async else client
 
 
@@ -252,9 +253,9 @@ def ask_gemini(client: Any, prompt: str, stream: bool, **fields: Any) -> Any:
     return ask(model="tiny", contents=prompt, **fields)
 
 
-def make_cohere(url: str, http: Any, is_async: bool, **settings: Any) -> Any:
+def make_cohere(url: str, http: Any, is_async: bool) -> Any:
     kind = cohere.AsyncClientV2 if is_async else cohere.ClientV2
-    return kind(base_url=url, api_key="key", httpx_client=http, **settings)
+    return kind(base_url=url, api_key="key", httpx_client=http)
 
 
 def ask_cohere(client: Any, prompt: str, stream: bool, **fields: Any) -> Any:
@@ -262,18 +263,18 @@ def ask_cohere(client: Any, prompt: str, stream: bool, **fields: Any) -> Any:
     return ask(model="tiny", messages=user(prompt), request_options={"max_retries": 0}, **fields)
 
 
-def make_ollama(url: str, http: Any, is_async: bool, **settings: Any) -> Any:
+def make_ollama(url: str, http: Any, is_async: bool) -> Any:
     kind = ollama.AsyncClient if is_async else ollama.Client
-    return kind(url, transport=http._transport, **settings)  # it insists on an HTTP client of its own
+    return kind(url, transport=http._transport)  # it insists on an HTTP client of its own
 
 
 def ask_ollama(client: Any, prompt: str, stream: bool, **fields: Any) -> Any:
     return client.chat(model="tiny", messages=user(prompt), stream=stream, **fields)
 
 
-def make_mistral(url: str, http: Any, is_async: bool, **settings: Any) -> Any:
+def make_mistral(url: str, http: Any, is_async: bool) -> Any:
     ours = {"async_client" if is_async else "client": http}
-    return mistralai.client.Mistral(server_url=url, api_key="key", **ours, **settings)
+    return mistralai.client.Mistral(server_url=url, api_key="key", **ours)
 
 
 def ask_mistral(client: Any, prompt: str, stream: bool, **fields: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -10,11 +11,17 @@ from threading import Semaphore
 from typing import Any
 
 import anthropic
+import anyio
+import httpx
+import httpx2
 import openai
 import pytest
 from anyio import create_task_group, fail_after, sleep, wait_all_tasks_blocked
 from google.genai import errors as gemini_errors
 from ollama import ResponseError as OllamaError
+
+from cachesaver import Cache, Closed
+from cachesaver.http import CachingTransport
 
 from ._apis import (
     ANTHROPIC,
@@ -28,7 +35,9 @@ from ._apis import (
     TOGETHER,
     Api,
     Caller,
+    Pieces,
     Way,
+    client_of,
     connected,
 )
 from ._provider_server import Fault, ProviderServer, provider_server
@@ -353,6 +362,26 @@ class TestCancelled:
             assert texts == ANSWER
             assert await (await caller.stream()).texts() == ANSWER
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("way", [way for way in ASYNC_WAYS if way.stack == "own"], ids=str)
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "plain"])
+async def test_cancelled_as_the_answer_arrives(way: Way, server: ProviderServer, folder: Path, streamed: bool) -> None:
+    """S14: the caller's loop is busy when it comes, and cancels before it looks: nothing was seen or consumed."""
+    server.hold = Semaphore(0)
+    async with connected(OPENAI, way, server.url, folder) as caller:
+        async with create_task_group() as tasks:
+            tasks.start_soon(caller.stream if streamed else caller.plain)
+            await until(lambda: server.requests)
+            await wait_all_tasks_blocked()
+            server.hold.release(100)
+            while not (folder / "cache.db").exists() or not stored(folder):
+                time.sleep(0.002)  # noqa: ASYNC251 (that is the point: the loop does not turn)
+            tasks.cancel_scope.cancel()
+        assert OPENAI.said(await caller.plain()) == "answer 0"
+        assert OPENAI.said(await caller.plain()) == "answer 1"
+    async with connected(OPENAI, way, server.url, folder, mode="offline") as caller:
+        assert [OPENAI.said(await caller.plain()) for _ in "01"] == ["answer 0", "answer 1"]
 
 
 async def until(holds: Any) -> None:
@@ -701,3 +730,132 @@ class TestTwoRuns:
         async with connected(OPENAI, way, server.url, folder, mode="offline") as caller:
             assert OPENAI.said(await caller.plain(space="a", name=name)) == "answer 0"
             assert OPENAI.said(await caller.plain(space="c", name=name)) == "answer 1"
+
+
+@every_way
+class TestFlow:
+    async def test_hits_wait_for_no_stream(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F1: while one answer is still on its way, what is known is given."""
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            await caller.plain("Known")
+            server.gate = Semaphore(0)
+            stream = await caller.stream("New")
+            await anext(stream)
+            assert OPENAI.said(await caller.plain("Known", space="b")) == "answer 0"
+            assert await (await caller.stream("Known", space="c")).texts() == ["answer 0"]
+            assert server.open == 1
+            open_the_gate(server)
+            assert await stream.texts() == ["ans", "wer", " 1"]
+
+    async def test_a_slow_reader_holds_up_nothing(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F6, D1: the sample is stored though its reader is still at the first piece, which misses nothing."""
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            stream = await caller.stream()
+            await anext(stream)
+            assert OPENAI.said(await caller.plain(space="b")) == "answer 0"
+            assert stored(folder) == [0]
+            assert await stream.texts() == ANSWER
+
+    async def test_closed_in_the_middle(self, way: Way, server: ProviderServer, folder: Path) -> None:
+        """F7: a run that ends drains, and its last stream can be read to the end."""
+        server.gate = Semaphore(0)
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            stream = await caller.stream()
+            await anext(stream)
+            open_the_gate(server)
+            await caller.transport.aclose()
+            if way.stack == "own":
+                assert stored(folder) == [0]
+            assert await stream.texts() == ANSWER
+        assert stored(folder) == [0]
+
+    @pytest.mark.parametrize("mode", ["bypass", "refresh"])
+    async def test_bypass_and_refresh_are_shown_as_they_arrive(
+        self, way: Way, server: ProviderServer, folder: Path, mode: str
+    ) -> None:
+        """S11: bypass stores nothing, refresh appends."""
+        async with connected(OPENAI, way, server.url, folder) as caller:
+            await caller.plain()
+        server.gate = Semaphore(0)
+        async with connected(OPENAI, way, server.url, folder, mode=mode) as caller:
+            stream = await caller.stream()
+            await anext(stream)
+            assert server.open == 1
+            open_the_gate(server)
+            assert await stream.texts() == ["ans", "wer", " 1"]
+        assert stored(folder) == ([0] if mode == "bypass" else [0, 1])
+
+    @pytest.mark.parametrize("sender", [httpx.Client, httpx2.AsyncClient], ids=["sync", "async"])
+    async def test_a_given_client_sends(self, way: Way, server: ProviderServer, folder: Path, sender: Any) -> None:
+        """D1, S14: sync or async, of whichever family, what it gets is shown as it arrives, and stored whole or not."""
+        server.gate = Semaphore(0)
+        server.faults = [Fault(cut_after=3), Fault(error_event=True)]
+        async with connected(OPENAI, way, server.url, folder, sender=sender(timeout=None)) as caller:
+            for error in (openai.APIConnectionError, openai.APIError):
+                stream = await caller.stream()
+                await anext(stream)
+                assert server.open == 1
+                server.gate.release(5)
+                with pytest.raises(error):
+                    await stream.all()
+                server.gate = Semaphore(0)
+            stream = await caller.stream()
+            await anext(stream)
+            assert stored(folder) == []
+            open_the_gate(server)
+            assert [stored(folder) async for piece in stream if OPENAI.ends(piece)] == [[0]]
+            assert await (await caller.stream(space="b")).texts() == ["ans", "wer", " 2"]
+
+
+@pytest.mark.parametrize("way", [way for way in ASYNC_WAYS if way.stack != "own"], ids=str)
+async def test_cut_off(way: Way, server: ProviderServer, folder: Path) -> None:
+    """F7: a block that is left by an error lets no reader hang, and keeps nothing half."""
+    server.gate = Semaphore(0)
+    errors: list[Exception] = []
+
+    async def read(stream: Pieces) -> None:
+        try:
+            await stream.all()
+        except Exception as error:
+            errors.append(error)
+
+    async with create_task_group() as tasks:
+        with pytest.raises(ValueError, match="a bug"):
+            async with connected(OPENAI, way, server.url, folder) as caller:
+                stream = await caller.stream()
+                await anext(stream)
+                tasks.start_soon(read, stream)
+                await wait_all_tasks_blocked()
+                raise ValueError("a bug in the program")
+    assert [type(error) for error in errors] == [Closed]
+    assert stored(folder) == []
+
+
+@pytest.mark.parametrize("way", [Way("async", "own", backend) for backend in ("asyncio", "trio")], ids=str)
+def test_a_loop_that_ends_under_its_stream(way: Way, server: ProviderServer, folder: Path) -> None:
+    """F6: the program's loop is gone when the rest arrives, and all of it is stored."""
+    server.gate = Semaphore(0)
+    transport = CachingTransport(folder)
+
+    async def main() -> None:
+        caller = Caller(
+            OPENAI, OPENAI.make(server.url, httpx2.AsyncClient(transport=transport), True), transport, False
+        )
+        async with about_to_be_cancelled(caller, server, seen=1):
+            pass
+        await caller.end()
+
+    anyio.run(main, backend=way.backend)
+    open_the_gate(server)
+    transport.close()
+    assert stored(folder) == [0]
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.stack == "own"], ids=str)
+async def test_over_an_open_cache(way: Way, server: ProviderServer, cache: Cache) -> None:
+    """D1: a cache that is open already does as well as a folder, and stays open."""
+    for _ in range(2):
+        async with client_of(OPENAI, way, server.url, CachingTransport(cache)) as caller:
+            assert await (await caller.stream()).texts() == ANSWER
+            assert stored(cache.path.parent) == [0]
+    assert server.sold == 1

@@ -65,7 +65,10 @@ class Exchange:
     def leave(self) -> None:
         """The caller went away before it saw anything."""
         self._left = True
-        if self._ticket is not None and self.pipe is None:
+        if self.pipe is not None:  # the first piece came, and nobody took it
+            self.pipe.close()
+            self.ticket.shown = False
+        if self._ticket is not None:
             self._ticket.leave()
 
     # From the model's side
