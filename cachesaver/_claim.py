@@ -18,7 +18,6 @@ class Claim:
         "draws",
         "label",
         "missing",
-        "moved",
         "namespace",
         "on_its_way",
         "ordinals",
@@ -40,7 +39,6 @@ class Claim:
         self.missing = ticket.n
         self.drawer = drawer
         self.on_its_way = False  # complete, and being recorded before it is answered
-        self.moved = False  # to other positions than those that were recorded for it first
         self._released = False
 
     @property
@@ -71,14 +69,14 @@ class Claim:
                 self.positions[index] = places[position]
                 draw = (self.label, ordinal)
                 if self.drawer.recorded.get(draw) == position:
-                    self.drawer.forget(draw)  # so that the next record, of where it is now, is news
+                    self.drawer.forget(draw)
+                    self.drawer.record(draw, places[position])  # the record has followed the sample
                 if self.label is not None:
                     self.shelf.undrawn(draw, position)
                     self.shelf.note(draw, places[position])
         for position in old:
             self.drawer.give_back_position(position)
         self.drawer.used.update(self.positions)
-        self.moved = True
 
     def fill(self, position: int, draw: Draw) -> None:
         """The sample at *position* is there."""
@@ -89,7 +87,7 @@ class Claim:
     def records(self, positions: list[int] | None = None) -> list[Record]:
         """The assignments of this claim that the cache does not have yet."""
         return [
-            Record(self.namespace, self.shelf.key, self.label, ordinal, position)
+            Record(self.namespace, self.shelf.key, self.label, ordinal, position, self.ticket.shown)
             for ordinal, position in zip(self.ordinals, self.positions, strict=True)
             if self.drawer.lacks((self.label, ordinal), position) and (positions is None or position in positions)
         ]

@@ -101,7 +101,7 @@ class Desk:
             claim.answer()
             return
         claim.on_its_way = True
-        if claim.label is None and not claim.moved:  # found again by its order of arrival: the record may follow
+        if claim.label is None:  # found again by its order of arrival: the record may follow
             claim.answer()
         self._outstanding += 1
         self._returns.send_nowait(claim)
