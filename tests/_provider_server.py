@@ -59,6 +59,7 @@ class ProviderServer:
     faults: list[Fault] = field(default_factory=list)  #: each is used up by one POST, in order
     encoding: str | None = None  #: "gzip" or "br", for every answer and whatever the client accepts
     gate: Semaphore | None = None  #: acquired before each stream event but the first
+    hold: Semaphore | None = None  #: acquired before anything is answered
     delay: float = 0.0
     open: int = 0  #: streams that are being sent
     closed_early: int = 0  #: streams whose client went away before their end
@@ -666,6 +667,8 @@ class Handler(BaseHTTPRequestHandler):
         asked = Asked(self.path, self.command, headers, self.read())
         number, fault = self.provider.arrived(asked)
         time.sleep(self.provider.delay)
+        if self.provider.hold:
+            self.provider.hold.acquire(timeout=GATE_TIMEOUT)
         self.extra = {("request-id" if "/messages" in self.path else "x-request-id"): f"req-{number}"} | fault.headers
         if fault.cut_after == -1:
             self.close_connection = True
