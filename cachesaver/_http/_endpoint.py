@@ -87,6 +87,8 @@ def _question(host: str, path: str, versions: tuple[str | None, ...], content: b
     if not isinstance(value, dict) or _stateful(cast("Body", value), content):
         return None
     body = cast("Body", value)
+    if dialect is _WHOLE and body.get("stream"):  # Hugging Face's text generation: events that no dialect knows
+        return None
     prompt = _prompt(body)
     n, answers = _take_n(prompt, dialect)
     try:

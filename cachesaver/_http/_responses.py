@@ -134,4 +134,5 @@ def _text(whole: Body, text: tuple[str, str], place: Body, cuts: Cuts | None) ->
         added = {"annotation_index": index, "annotation": annotation}
         yield {"type": "response.output_text.annotation.added", **place, **added}
     done: Body = {field: whole[field], **({"logprobs": whole.get("logprobs") or []} if spoken else {})}
-    yield {"type": f"{event}.done", **place, **done}
+    name: Body = {"name": whole["name"]} if whole["type"] == "function_call" and "name" in whole else {}
+    yield {"type": f"{event}.done", **place, **name, **done}
