@@ -15,7 +15,7 @@ import anyio
 from cachesaver import Cache
 
 from .sdk._cells import COLOURS as COLOURS
-from .sdk._cells import SDKS, SDK, close
+from .sdk._cells import SDKS, SDK
 
 BY_NAME: dict[str, SDK] = {sdk.name: sdk for sdk in SDKS}
 
@@ -38,16 +38,14 @@ def on(colour: str, make: Callable[[], Any], *asks: Ask) -> list[Any]:
         try:
             return [_caught(lambda ask=ask: taken(ask(client))) for ask in asks]
         finally:
-            close(client)
+            _close(client, "close", "__exit__")
 
     async def run() -> list[Any]:
         client = make()
         try:
             return [await _caught_async(lambda ask=ask: ask(client)) for ask in asks]
         finally:
-            done = close(client)
-            if inspect.isawaitable(done):
-                await done
+            await _close(client, "aclose", "close", "__aexit__")
             await anyio.wait_all_tasks_blocked()  # trio closes in tasks of its own what the SDKs leave half read
 
     return anyio.run(run, backend=colour)
@@ -105,6 +103,12 @@ def _final(stream: Any) -> list[Any]:
     """What a helper of an SDK has put together."""
     names = ("get_final_completion", "get_final_message", "get_final_response")
     return [getattr(stream, name)() for name in names if hasattr(stream, name)]
+
+
+def _close(client: Any, *names: str) -> Any:
+    """Close it in the first of these ways that its SDK knows."""
+    name = next(name for name in names if hasattr(client, name))
+    return getattr(client, name)(*([None] * 3 if name.endswith("exit__") else []))
 
 
 def _caught(ask: Callable[[], Any]) -> Any:

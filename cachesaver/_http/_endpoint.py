@@ -89,7 +89,7 @@ def _question(host: str, path: str, versions: tuple[str | None, ...], content: b
     body = cast("Body", value)
     if dialect is _WHOLE and body.get("stream"):  # Hugging Face's text generation: events that no dialect knows
         return None
-    prompt = _prompt(body)
+    prompt = prompt_within(body)
     n, answers = _take_n(prompt, dialect)
     try:
         owned = Prompt(prompt, scope=scope, single=host in _ONE_A_CALL, owned=True)
@@ -123,8 +123,8 @@ def scope_of(host: str, path: str, query: str = "", versions: tuple[str | None, 
     return f"{_ALIASES.get(host, host)}{path}" + (f"?{urlencode(sorted(selectors))}" if selectors else "")
 
 
-def _prompt(body: Body) -> Body:
-    """*body* without noise and nulls."""
+def prompt_within(body: Body) -> Body:
+    """*body* without what does not change the answer, and without nulls."""
     prompt = {name: value for name, value in body.items() if value is not None and name not in _NOISE}
     messages = prompt.get("messages")
     if isinstance(messages, list):

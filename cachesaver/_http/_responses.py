@@ -58,7 +58,7 @@ class ResponseAssembly(Assembly):
 
     def _take(self, kind: str | None, event: Body) -> None:
         if kind in _DELTAS and event["delta"]:
-            self._cuts.append([_name(event), len(event["delta"])])
+            self._cuts.append([_name({**_place(kind), **event}), len(event["delta"])])
         elif kind in _LAST:
             self._response = {**event["response"], "output": [*event["response"]["output"]]}
             self.ended = True
@@ -68,6 +68,12 @@ class ResponseAssembly(Assembly):
 
     def cuts(self) -> list[Cuts]:
         return [self._cuts]
+
+
+def _place(kind: str) -> Body:
+    """Where a text is if a server tells no place: llama.cpp's makes but one."""
+    whole = kind.removesuffix(".delta") in [event for _, event in _ARGUMENTS.values()]
+    return {"output_index": 0} if whole else {"output_index": 0, "content_index": 0}
 
 
 def _name(place: Body) -> str:
