@@ -51,6 +51,29 @@ def on(colour: str, make: Callable[[], Any], *asks: Ask) -> list[Any]:
     return anyio.run(run, backend=colour)
 
 
+def say(name: str, colour: str = "sync", model: str = "tiny") -> Ask:
+    """The call by which the drop-in *name* asks *model* for one plain answer."""
+    messages: Any = [{"role": "user", "content": "Say"}]
+
+    def ask(client: Any) -> Any:
+        match name:
+            case "anthropic":
+                return client.messages.create(model=model, messages=messages, max_tokens=9)
+            case "gemini":
+                return client.models.generate_content(model=model, contents="Say")
+            case "mistral":
+                complete = client.chat.complete if colour == "sync" else client.chat.complete_async
+                return complete(model=model, messages=messages)
+            case "cohere" | "ollama":
+                return client.chat(model=model, messages=messages)
+            case "huggingface":
+                return client.chat_completion(messages, model=model)
+            case _:
+                return client.chat.completions.create(model=model, messages=messages)
+
+    return ask
+
+
 def asked(answers: list[Any]) -> list[Any]:
     """The same *answers*; the first error among them is raised."""
     for answer in answers:

@@ -15,7 +15,7 @@ from .._colours import BY_NAME, COLOURS, Ask, ask_in, asked, on, rows
 from .._provider_server import ProviderServer, provider_server
 
 # The SDKs leave the generators of a stream to the garbage collector, with a cache underneath or without.
-pytestmark = pytest.mark.filterwarnings("ignore:Async generator '(openai|httpx|cohere|together|groq):ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 
 SAY = [{"role": "user", "content": "How is the weather?"}]
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
