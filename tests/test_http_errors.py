@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -136,12 +137,25 @@ class TestNeverStored:
         assert "answer 0" in str(answer)
         assert len(samples(tmp_path)) == 1
 
-    @pytest.mark.parametrize("body", ["", [], "text", None, {"choices": []}])
-    def test_what_is_no_answer(self, body: Any, server: ProviderServer, tmp_path: Path) -> None:
-        """S14: an error under a good status is not kept in the place of an answer."""
-        server.faults.append(Fault(status=204, body=body))
-        ask_in("sync", "openai", server.url, say("openai"), cachedir=tmp_path)
-        assert samples(tmp_path) == []
+    @pytest.mark.parametrize("body", [[], "text", {}, {"error": {"message": "slow", "code": 429}}], ids=json.dumps)
+    @pytest.mark.parametrize("name", NAMES)
+    def test_what_is_no_answer(self, name: str, body: Any, server: ProviderServer, tmp_path: Path) -> None:
+        """F4: an error under a good status, as OpenRouter has it, is not kept in the place of an answer."""
+        server.faults.append(Fault(status=200, body=body))
+        strange, answer = ask_in("sync", name, server.url, say(name), say(name), cachedir=tmp_path)
+        assert "returned none" not in str(strange)  # it is the SDK's to make something of it
+        assert "answer 0" in str(answer)
+        ((position, kept),) = samples(tmp_path)
+        assert position == 0
+        assert "answer 0" in kept
+
+    def test_the_body_of_such_an_error_is_shown(self, server: ProviderServer, tmp_path: Path) -> None:
+        """F4: as the server has sent it, with its status and headers."""
+        server.faults.append(Fault(status=200, body={"error": {"message": "slow"}}, headers={"x-more": "yes"}))
+        with BY_NAME["openai"].client("sync", server.url, cachedir=tmp_path) as client:
+            raw = client.chat.completions.with_raw_response.create(model="tiny", messages=[])
+            assert (raw.status_code, raw.headers["x-more"]) == (200, "yes")
+            assert json.loads(raw.content) == {"error": {"message": "slow"}}
 
 
 @pytest.mark.parametrize(("name", "colour"), CELLS)

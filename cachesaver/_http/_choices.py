@@ -17,8 +17,12 @@ class Completions(Dialect):
     """Text completions: the text is a field of the choice itself."""
 
     n_field = "n"
+    made = ("choices",)
     usage_on_request = True
     whole, chunk = "text_completion", "text_completion"
+
+    def is_answer(self, body: Any) -> bool:
+        return super().is_answer(body) and bool(body["choices"])
 
     def assembly(self, n: int) -> Assembly:
         return ChoicesAssembly(n, self)

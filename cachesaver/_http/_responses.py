@@ -28,6 +28,8 @@ _DELTAS = frozenset(f"{event}.delta" for _, event in (*_ARGUMENTS.values(), *_PA
 class Responses(Dialect):
     """Responses: one response a request."""
 
+    made = ("output",)
+
     def assembly(self, n: int) -> Assembly:
         return ResponseAssembly()
 
