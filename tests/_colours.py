@@ -15,7 +15,7 @@ import anyio
 from cachesaver import Cache
 
 from .sdk._cells import COLOURS as COLOURS
-from .sdk._cells import SDKS, SDK
+from .sdk._cells import SDK, SDKS
 
 BY_NAME: dict[str, SDK] = {sdk.name: sdk for sdk in SDKS}
 

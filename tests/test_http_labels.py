@@ -73,12 +73,14 @@ class TestNamespaces:
             with namespace("inner"):
                 assert ask(client) == "answer 0"
         client.close()
-        assert used(tmp_path) == [("first", None, 0), ("second", None, 0), ("second/inner", None, 0), ("first", None, 1)]
+        first, second, inner = ("first", None), ("second", None), ("second/inner", None)
+        assert used(tmp_path) == [(*first, 0), (*second, 0), (*inner, 0), (*first, 1)]
         assert server.sold == 2
 
     def test_by_header(self, server: ProviderServer, client: OpenAI, tmp_path: Path) -> None:
         """S1, S2: of a single call; it is not sent on."""
-        assert [ask(client, "first"), ask(client, "first"), ask(client, "second")] == ["answer 0", "answer 1", "answer 0"]
+        answers = [ask(client, name) for name in ("first", "first", "second")]
+        assert answers == ["answer 0", "answer 1", "answer 0"]
         assert not [name for request in server.requests for name in request.headers if "cachesaver" in name]
 
     def test_which_goes_first(self, client: OpenAI, tmp_path: Path) -> None:
