@@ -82,17 +82,19 @@ def _question(host: str, path: str, versions: tuple[str | None, ...], content: b
     dialect, scope = endpoint
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or _stateful(cast("Body", value), content):
         return None
     body = cast("Body", value)
+    if dialect is _WHOLE and body.get("stream"):  # Hugging Face's text generation: events that no dialect knows
+        return None
     prompt = prompt_within(body)
     n, answers = _take_n(prompt, dialect)
     try:
         owned = Prompt(prompt, scope=scope, single=host in _ONE_A_CALL, owned=True)
         owned.key(scope)  # which every request for it needs
-    except ValueError:  # NaN, or nested without end
+    except (ValueError, RecursionError):  # NaN, or nested without end
         return None
     return Question(dialect, scope, body, owned, n, answers, dialect.streams(body, path))
 

@@ -143,6 +143,8 @@ class Incoming:
                 answer = json.loads(self._content)
             except ValueError:
                 raise self._refused() from None
+            if not question.dialect.is_answer(answer):
+                raise self._refused()
             return samples(question, answer, self._response.headers)[: self._n]
         return samples(question, self._assembly.body(), self._response.headers, self._assembly.cuts())[: self._n]
 
