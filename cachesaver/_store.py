@@ -113,7 +113,9 @@ class Store:
         with self._writing() as (connection, now):
             if writes.take_spill(connection, spilled.digest, now):
                 self._keep(spilled.sales, placed, now)
-                writes.record(connection, spilled.records, now)
+                # Callers got what is in this file, wherever it is kept now.
+                records = [replace(one, follows=True) for one in spilled.records]
+                writes.record(connection, _followed(records, spilled.sales, placed), now)
         self._trust(spilled.sales)
         if spilled.damaged or any(isinstance(place, CacheError) for place in placed):
             path.rename(path.with_suffix(".damaged"))

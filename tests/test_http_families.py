@@ -10,6 +10,7 @@ import httpx
 import httpx2
 import openai
 import pytest
+from anyio import to_thread
 
 from cachesaver import Cache, Cacher, Closed, Dispatcher, RoundRobinLimiter
 from cachesaver.http import CachingTransport, HTTPModel
@@ -159,3 +160,25 @@ def test_what_belongs_to_a_stack_is_refused_beside_one(cache: Cache) -> None:
         CachingTransport(Cacher(HTTPModel(), cache), mode="offline")
     with pytest.raises(ValueError, match="namespace"):
         CachingTransport(cache, namespace="")
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["of the same family", "of the other family"])
+async def test_a_client_of_the_users_own_sends_everything(server: ProviderServer, cache: Cache, other: bool) -> None:
+    """What is a generation, and what is none; compressed, and not."""
+    family = httpx2 if other else httpx
+    server.encoding = "gzip"
+    for own in (family.Client(headers={"x-own": "1"}), family.AsyncClient(headers={"x-own": "1"})):
+        transport = CachingTransport(cache, client=own)
+        if isinstance(own, family.Client):
+            with httpx.Client(transport=transport) as client:
+                models = await to_thread.run_sync(client.get, f"{server.url}/v1/models")
+                answer = await to_thread.run_sync(lambda: client.post(f"{server.url}/v1/chat/completions", json=BODY))
+        else:
+            async with httpx.AsyncClient(transport=transport) as client:
+                models = await client.get(f"{server.url}/v1/models")
+                answer = await client.post(f"{server.url}/v1/chat/completions", json=BODY)
+        assert isinstance(models, httpx.Response)
+        assert models.json()["data"]
+        assert text(answer) == "answer 0"
+    assert [asked.path for asked in server.requests] == ["/v1/models", "/v1/chat/completions", "/v1/models"]
+    assert all(asked.headers["x-own"] == "1" for asked in server.requests)
