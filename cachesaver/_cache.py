@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import finalize
 
 from . import _spill as spill
 from ._errors import CacheCorrupt, CacheError, CacheUnavailable
@@ -52,6 +53,7 @@ class Cache:
         if self._owner:
             raise CacheError(f"{self!r} is open already: share it instead of opening it twice.")
         self._owner = _Owner(self._path)
+        finalize(self, self._owner.begin_close).atexit = False
         return self
 
     def __exit__(
@@ -139,13 +141,18 @@ class _Owner:
             self._work.put((done, work))
         return done
 
-    def close(self) -> None:
+    def begin_close(self) -> None:
+        """Take nothing more; the thread ends when all is done."""
         if os.getpid() != self._process:
             return  # the file is the parent's
         with self._closing:
             self._closed = True
             self._work.put(None)
-        self._thread.join()
+
+    def close(self) -> None:
+        self.begin_close()
+        if os.getpid() == self._process:
+            self._thread.join()
 
     def _live(self, opened: Future[None]) -> None:
         try:
@@ -156,6 +163,8 @@ class _Owner:
         opened.set_result(None)
         while (item := self._work.get()) is not None:
             done, work = item
+            if not done.set_running_or_notify_cancel():
+                continue
             try:
                 done.set_result(work(store))
             except BaseException as error:

@@ -58,7 +58,10 @@ class Intake:
         """The same without an await; False where the cache would have to be waited for, and nothing was done."""
         if any(isinstance(ticket, Merged) for ticket in tickets):
             return False
-        loading = self._load({ticket: ticket.prompt.key(self._desk.scope) for ticket in tickets})
+        try:
+            loading = self._load({ticket: ticket.prompt.key(self._desk.scope) for ticket in tickets})
+        except CacheError:  # `deal` will say so
+            return False
         if loading is not None:
             if not there_soon(loading) or loading.exception() is not None:
                 return False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from threading import get_ident, main_thread
 from typing import Any, TypeVar
 
 from anyio import Event
-from anyio.lowlevel import current_token
+from anyio.lowlevel import EventLoopToken, current_token
 
 T = TypeVar("T")
 
@@ -47,3 +49,28 @@ def waker() -> Callable[[Callable[[], None]], None]:
             soon(callback)
 
     return wake
+
+
+def stands_still(loop: EventLoopToken) -> bool:
+    """Whether it is a loop of asyncio between two `run_until_complete`, where nothing in it goes on."""
+    native: Any = loop.native_token
+    return hasattr(native, "is_running") and not native.is_running() and not native.is_closed()
+
+
+def unbroken(work: Callable[[T], object], item: T) -> None:
+    """Call *work* with *item*; in the main thread, where Ctrl-C strikes anywhere, that waits until it is done.
+
+    For what changes the state of a stack from a caller's thread: half of it done would break the stack.
+    """
+    handler = signal.getsignal(signal.SIGINT) if get_ident() == main_thread().ident else None
+    if not callable(handler):  # it is not Python that would act on it
+        work(item)
+        return
+    struck: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: struck.append(number))
+    try:
+        work(item)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if struck:
+            signal.raise_signal(signal.SIGINT)

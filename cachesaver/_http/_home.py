@@ -21,12 +21,14 @@ from anyio.lowlevel import current_token
 from .._cacher import Cacher
 from .._errors import Closed
 from .._stage import Stage
-from .._threads import AT_ONCE, waker
+from .._threads import AT_ONCE, unbroken, waker
 from .._ticket import Ticket
 from ._exchange import Exchange
 from ._sleeper import debugs, sleeping_loop
 
 AT_EXIT = 30.0  #: seconds that the end of the program waits for answers that are paid for and nobody reads any more
+
+TOO_LATE = "this client was closed before the request was answered; make a new one to ask again"
 
 T = TypeVar("T")
 Stack = Callable[[], AbstractAsyncContextManager[Cacher]]
@@ -54,16 +56,28 @@ class Home:
         self.ended: Future[None] = Future()  #: everything is stored
         self._thread = Thread(target=self._live, name="cachesaver-http", daemon=True)
         self._thread.start()
-        self._started.result()
+        try:
+            self._started.result()
+        except BaseException:  # interrupted, perhaps: nobody will ask it
+            self.begin_close()
+            raise
         _homes.add(self)
 
     @property
+    def mine(self) -> bool:
+        """Whether this is not the other side of a fork."""
+        return self._process == os.getpid()
+
+    @property
     def open(self) -> bool:
-        """Whether it takes requests: not closed, and not on the other side of a fork."""
-        return not self._closing and self._process == os.getpid()
+        """Whether it takes requests."""
+        return self.mine and not self._closing
 
     def submit(self, exchange: Exchange) -> None:
         """Hand *exchange* over; it will be ready some time, or is at once. Raises `Closed`."""
+        unbroken(self._submit, exchange)
+
+    def _submit(self, exchange: Exchange) -> None:
         if self._asleep.acquire(timeout=AT_ONCE):
             try:
                 if self._take_over(exchange):
@@ -78,22 +92,24 @@ class Home:
         if stage is None or self._closing or self._inbox or self._waiting:
             return False
         ticket = exchange.open(stage)
-        if not stage.submit_at_once([ticket]):
-            self._waiting.append(ticket)
-            self._arrived.set()
-        if not ticket.answered or stage.unfinished:
-            self._kick()  # there is work for the loop
+        try:
+            if not stage.submit_at_once([ticket]):
+                self._waiting.append(ticket)
+                self._arrived.set()
+        finally:
+            if not ticket.answered or stage.unfinished:
+                self._kick()  # there is work for the loop
         return True
 
     def leave(self, exchange: Exchange) -> None:
         """The caller of *exchange* went away."""
         with suppress(Closed):  # then it is drained, and was answered
-            self._put(exchange.leave)
+            unbroken(self._put, exchange.leave)
 
     def close(self, patience: float | None = None) -> None:
         """Drain and stop, for at most *patience* seconds; what is not answered by then is cut off."""
         self.begin_close()
-        if self._process != os.getpid():
+        if not self.mine:
             return
         try:
             self._thread.join(patience)
@@ -104,6 +120,8 @@ class Home:
 
     def begin_close(self) -> None:
         """Take nothing more, and stop when all is answered."""
+        if not self.mine:
+            return  # the thread is the parent's, and so may the lock be
         with self._lock:
             self._closing = True
             self._kick()
@@ -126,15 +144,18 @@ class Home:
             with self._asleep:
                 anyio.run(self._run, backend_options={"loop_factory": partial(sleeping_loop, self._asleep)})
         except BaseException as error:
-            if not self._started.done():
-                self._started.set_exception(error)
+            if self._started.done():
+                raise  # a bug, which the thread's excepthook tells
+            self._started.set_exception(error)
         finally:
+            with self._asleep:  # nobody takes over what nobody would go on with
+                self._stage = None
             self.begin_close()
             for item in self._inbox:
                 if isinstance(item, Exchange):
-                    item.refuse(
-                        Closed("this client was closed before the request was sent; make a new one to ask again")
-                    )
+                    item.refuse(Closed(TOO_LATE))
+            for ticket in self._waiting:
+                ticket.fail(Closed(TOO_LATE))
             self.ended.set_result(None)
 
     async def _run(self) -> None:
@@ -150,9 +171,9 @@ class Home:
                 while not self._closing or self._inbox or self._waiting:
                     await self._arrived.wait()
                     self._arrived = Event()
-                    waiting, self._waiting = self._waiting, []
-                    if waiting:
+                    while waiting := list(self._waiting):
                         await stage.submit(waiting)
+                        del self._waiting[: len(waiting)]  # not before: who comes meanwhile is behind them
 
     def _take_in(self, stage: Cacher) -> None:
         """Called by the event loop: take what came in. What is in the cache is answered here and now."""
@@ -165,9 +186,14 @@ class Home:
                 tickets.append(item.open(stage))
             else:
                 item()
-        if self._closing or (tickets and (self._waiting or not stage.submit_at_once(tickets))):
-            self._waiting += tickets
-            self._arrived.set()
+        try:
+            if self._closing or (tickets and (self._waiting or not stage.submit_at_once(tickets))):
+                self._waiting += tickets
+                self._arrived.set()
+        except Exception as error:  # a bug
+            for ticket in tickets:
+                ticket.fail(error)
+            raise
 
 
 _homes: WeakSet[Home] = WeakSet()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ class Passing:
     def __init__(self, client: Any = None) -> None:
         self._client = client
         self._clients: dict[Any, Any] = {}
+        self._process = os.getpid()
 
     def send(self, request: Any) -> Any:
         """The server's response, to be read and closed."""
@@ -29,9 +31,12 @@ class Passing:
             if family_of(self._client) is family:
                 return self._client.send(rebuilt, stream=True)
             return _translated(self._client.send(rebuilt), family)
-        if family not in self._clients:
-            self._clients[family] = family.Client(timeout=None)
-        return self._clients[family].send(request, stream=True)
+        if self._process != os.getpid():  # a fork: the connections are the parent's
+            self._clients, self._process = {}, os.getpid()
+        client = self._clients.get(family)
+        if client is None:  # of two threads that both make one, both use the first
+            client = self._clients.setdefault(family, family.Client(timeout=None))
+        return client.send(request, stream=True)
 
     async def send_async(self, request: Any, home: Callable[[], Home]) -> Any:
         """The same in any event loop. *home* gives the one that a given client lives in."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from selectors import DefaultSelector, SelectorKey
 from threading import Lock
 from typing import Any
 
+from anyio import to_thread
 from anyio.lowlevel import EventLoopToken
 
 
@@ -31,9 +33,17 @@ class Sleeper(DefaultSelector):
             self._lock.acquire()
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Looks up hosts until the program's very end: the threads of an executor do not once the main thread has ended."""
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
+        """The same as `socket.getaddrinfo`."""
+        return await to_thread.run_sync(lambda: socket.getaddrinfo(host, port, **options), abandon_on_cancel=True)
+
+
 def sleeping_loop(lock: Lock) -> asyncio.AbstractEventLoop:
     """A loop with a `Sleeper`. Its thread must hold *lock* when it starts."""
-    return asyncio.SelectorEventLoop(Sleeper(lock))
+    return _Loop(Sleeper(lock))
 
 
 def debugs(token: EventLoopToken) -> bool:

@@ -21,7 +21,7 @@ from .._dispatcher import Dispatcher
 from .._errors import CacheSaverError, Closed
 from .._labels import check_label, context_namespace, current_request_id
 from .._stage import Stage
-from .._threads import completed
+from .._threads import completed, stands_still
 from ._endpoint import VERSIONS, question
 from ._exchange import Exchange
 from ._home import Home
@@ -40,6 +40,11 @@ OTHER_LOOP = (
 BLOCKED = (
     "a sync call here would block the event loop that has to answer it; use the async client, or"
     " anyio.to_thread.run_sync, or give the client a folder instead of a stack"
+)
+NOT_RUNNING = "the stack under this client is not running: ask inside its `async with` block"
+STILL = (
+    "the event loop of the stack under this client stands still, so nobody would answer; ask while it runs, or give"
+    " the client a folder instead of a stack"
 )
 
 Where = str | os.PathLike[str] | Cache | Stage
@@ -82,7 +87,9 @@ class CachingTransport:
         self._passing = Passing(client)
         self._stack = None if isinstance(cache, Stage) else partial(own_stack, cache, limiter, mode, client)
         self._home: Home | None = None
+        self._ending: weakref.finalize[..., Self] | None = None
         self._lock = Lock()
+        self._process = os.getpid()
 
     def handle_request(self, request: Any) -> Any:
         """The response of a sync client."""
@@ -133,7 +140,7 @@ class CachingTransport:
     async def aclose(self) -> None:
         """The same, for an async client."""
         home, self._home = self._home, None
-        if home is not None:
+        if home is not None and home.mine:
             home.begin_close()
             await completed(home.ended)
         self._passing.close()
@@ -176,15 +183,26 @@ class CachingTransport:
         return home, ready
 
     def _open_home(self) -> Home:
+        home = self._home
+        if home is not None and home.open:
+            return home
+        if self._process != os.getpid():  # a fork: whoever held the lock is not here to release it
+            self._process, self._lock = os.getpid(), Lock()
         with self._lock:
-            if self._home is None or not self._home.open:
+            home = self._home
+            if home is None or not home.open:
                 assert self._stack is not None
-                self._home = Home(self._stack)
-                weakref.finalize(self, self._home.begin_close).atexit = False  # there Home itself does more
-            return self._home
+                home = self._home = Home(self._stack)
+                if self._ending is not None:
+                    self._ending.detach()  # it would keep the last one in memory
+                self._ending = weakref.finalize(self, home.begin_close)
+                self._ending.atexit = False  # there Home itself does more
+            return home
 
 
 async def _ask(stage: Stage, exchange: Exchange) -> Any:
+    if not stage.running:
+        raise Closed(NOT_RUNNING)
     if stage.loop != current_token():
         raise Closed(OTHER_LOOP)
     ready = Event()
@@ -203,10 +221,12 @@ def _ask_from_thread(stage: Stage, exchange: Exchange) -> Any:
     """Ask a stack whose event loop runs in another thread."""
     ready: Future[None] = Future()
     exchange.when_ready = lambda: ready.set_result(None)
-    if stage.loop is None:
-        raise Closed("the stack under this client is not running: ask inside its `async with` block")
+    if stage.loop is None or not stage.running:
+        raise Closed(NOT_RUNNING)
     if stage.loop == _running_loop():
         raise Closed(BLOCKED)
+    if stands_still(stage.loop):
+        raise Closed(STILL)
     try:
         from_thread.run(_submit, stage, exchange, token=stage.loop)
         ready.result()
