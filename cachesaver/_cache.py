@@ -119,6 +119,7 @@ class _Owner:
         self._work: SimpleQueue[tuple[Future[Any], Callable[[Store], Any]] | None] = SimpleQueue()
         self._closing = Lock()
         self._closed = False
+        self.at_work = Lock()  # held while SQLite is
         opened: Future[None] = Future()
         self._thread = Thread(target=self._live, args=(opened,), name="cachesaver", daemon=True)
         self._thread.start()
@@ -155,9 +156,12 @@ class _Owner:
             self._thread.join()
 
     def _live(self, opened: Future[None]) -> None:
+        _owners[id(self)] = self
         try:
-            store = open_store(self._path)
+            with self.at_work:
+                store = open_store(self._path)
         except BaseException as error:
+            del _owners[id(self)]
             opened.set_exception(error)
             return
         opened.set_result(None)
@@ -166,9 +170,37 @@ class _Owner:
             if not done.set_running_or_notify_cancel():
                 continue
             try:
-                done.set_result(work(store))
+                with self.at_work:
+                    result = work(store)
             except BaseException as error:
                 done.set_exception(error)
+            else:
+                done.set_result(result)
+                del result
             del done, work, item  # not to be kept until the next one comes
-        with suppress(CacheError):
+        with suppress(CacheError), self.at_work:
             store.close()
+        del _owners[id(self)]
+
+
+_owners: dict[int, _Owner] = {}  # those of this process, and of its parent before a fork
+
+
+def _before_fork() -> None:
+    """Wait for the end of every transaction: a fork in the middle of one would leave SQLite's own locks locked."""
+    _forking.acquire()
+    for owner in list(_owners.values()):
+        owner.at_work.acquire()
+        _held.append(owner)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().at_work.release()
+    _forking.release()
+
+
+_forking = Lock()
+_held: list[_Owner] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from textwrap import dedent
 from threading import Event, Thread
@@ -151,7 +152,7 @@ class TestOneClient:
                 prompts = ["same", f"own {number}"] * 6
                 return [(name, text, ask(client, text, name)) for text in prompts]
 
-            got = sum(in_threads([partial(work, number) for number in range(16)]), [])
+            got = list(chain(*in_threads([partial(work, number) for number in range(16)])))
         assert max(Counter(got).values()) == 1
         assert {answer for name, text, answer in got if (name, text) == ("0", "same")} == {
             answer for name, text, answer in got if (name, text) == ("1", "same")
@@ -177,7 +178,7 @@ class TestOneClient:
 
         jobs: list[Callable[[], list[str]]] = [lambda: [ask(plain, "p") for _ in range(5)]] * 8
         with plain:
-            got = sum(in_threads([*jobs, lambda: asyncio.run(side_by_side()), lambda: trio.run(side_by_side)]), [])
+            got = list(chain(*in_threads([*jobs, lambda: asyncio.run(side_by_side()), lambda: trio.run(side_by_side)])))
         assert len(set(got)) == len(got) == server.sold == 80
 
     def test_stress(self, server: ProviderServer, tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ class TestOneClient:
 
             jobs = [partial(work, seed) for seed in range(16)]
             jobs += [lambda: asyncio.run(loop(100)), lambda: trio.run(loop, 101)]
-            got = sum(in_threads(jobs), [])
+            got = list(chain(*in_threads(jobs)))
         assert max(Counter(got).values()) == 1
         sold = {(text, answer) for _, text, answer in got} | {(f"disk {n}", f"answer {n}") for n in range(40)}
         assert len(sold) == server.sold == samples(tmp_path)
@@ -352,16 +353,30 @@ class TestEnteredStack:
     def test_a_loop_that_stands_still(self, server: ProviderServer, tmp_path: Path) -> None:
         """F4: no answer can come out of a loop between two `run_until_complete`; it is told so."""
         loop = asyncio.new_event_loop()
-        entered = stack(tmp_path)
-        transport = loop.run_until_complete(entered.__aenter__())
+        given: list[CachingTransport] = []
+        end = asyncio.Event()
+
+        async def hold() -> None:
+            async with stack(tmp_path) as transport:
+                given.append(transport)
+                await end.wait()
+
+        async def begun() -> None:
+            while not given:  # noqa: ASYNC110 (set by another thread)
+                await asyncio.sleep(0.001)
+
+        task = loop.create_task(hold())
+        loop.run_until_complete(begun())
         got: list[str] = []
-        plain = Client(base_url=server.url, transport=transport)
+        plain = Client(base_url=server.url, transport=given[0])
         thread = Thread(target=lambda: got.append(refused(plain.post(**asked("p")))), daemon=True)
         thread.start()
         thread.join(2)
-        loop.run_until_complete(entered.__aexit__(None, None, None))
+        end.set()
+        loop.run_until_complete(task)
         loop.close()
-        assert len(got) == 1 and "stands still" in got[0]
+        assert len(got) == 1
+        assert "stands still" in got[0]
 
     def test_a_cache_closed_too_early(self, tmp_path: Path) -> None:
         """F4, F9: an error for the caller, not a stage that breaks."""
@@ -386,8 +401,10 @@ async def two_tasks(client: AsyncClient) -> tuple[list[str], list[str]]:
 
     async def task(mine: list[str]) -> None:
         for _ in range(5):
-            mine.append(await ask_async(client, "p"))
+            mine.append(await ask_async(client, "p"))  # noqa: PERF401 (in turn)
 
+    await ask_async(client, "p", "before")
+    await anyio.wait_all_tasks_blocked()
     async with create_task_group() as tasks:
         for mine in got:
             tasks.start_soon(task, mine)
@@ -400,8 +417,8 @@ async def in_own_thread(server: ProviderServer, folder: Path) -> tuple[list[str]
 
 
 async def in_a_stack(server: ProviderServer, folder: Path) -> tuple[list[str], list[str]]:
-    async with stack(folder) as transport:
-        async with AsyncClient(base_url=server.url, transport=transport) as client:
+    async with _transport.own_stack(folder, None, "reuse", None) as api:  # a bare Cacher, which answers in no task
+        async with AsyncClient(base_url=server.url, transport=CachingTransport(api)) as client:
             return await two_tasks(client)
 
 
@@ -419,6 +436,14 @@ def in_turn(server: ProviderServer, folder: Path) -> tuple[list[str], list[str]]
     return asyncio.run(buy())
 
 
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the disk and busy the machine are: who comes first is not a matter of time."""
+    monkeypatch.setattr("cachesaver._threads.AT_ONCE", SOON)
+    monkeypatch.setattr("cachesaver._http._home.AT_ONCE", SOON)
+
+
+@pytest.mark.usefixtures("quick_disk")
 class TestOrder:
     @pytest.mark.parametrize("where", [in_own_thread, in_a_stack])
     def test_tasks_side_by_side(self, server: ProviderServer, tmp_path: Path, where: Any) -> None:
@@ -510,7 +535,7 @@ class TestCancelled:
                 assert server.sold - before == await to_thread.run_sync(samples, tmp_path / f"{at}") == 1
             raise AssertionError
 
-        assert anyio.run(main, backend=backend) > 2
+        assert anyio.run(main, backend=backend) > 1
 
     def test_while_the_server_works(self, server: ProviderServer, tmp_path: Path, backend: str, mode: Mode) -> None:
         """F6: what was sent is stored though nobody waits for it."""
@@ -521,7 +546,7 @@ class TestCancelled:
                 async with create_task_group() as tasks:
                     tasks.start_soon(ask_async, client, "p")
                     with fail_after(SOON):
-                        while not server.requests:
+                        while not server.requests:  # noqa: ASYNC110 (of another thread)
                             await anyio.sleep(0.001)
                     tasks.cancel_scope.cancel()
 
@@ -560,7 +585,7 @@ class TestClosed:
             async with create_task_group() as tasks:
                 for _ in range(8):
                     tasks.start_soon(one)
-                while len(server.requests) < 8:
+                while len(server.requests) < 8:  # noqa: ASYNC110 (of another thread)
                     await anyio.sleep(0.001)
                 await transport.aclose()
             assert len(set(got)) == 8
@@ -611,7 +636,8 @@ class TestClosed:
             until(lambda: home._waiting or home._inbox)
             home.close(0.05)
             thread.join(5)
-        assert len(got) == 1 and "was closed" in got[0]
+        assert len(got) == 1
+        assert "was closed" in got[0]
 
     def test_a_cache_closed_too_early(
         self, server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -800,7 +826,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
         os.killpg(process.pid, signal.SIGKILL)  # its children hold the pipes open
         output, errors = process.communicate()
         raise AssertionError(f"it hangs: {output} {errors}") from None
-    return process.returncode, output, errors
+    said = [line for line in errors.splitlines() if not line.startswith("Executing ")]  # asyncio's, on a slow machine
+    return process.returncode, output, "\n".join(said)
 
 
 NEVER_CLOSED = "print(ask('p'), asyncio.run(ask_async('p')))"
@@ -886,7 +913,8 @@ class TestExit:
         status, _, errors = ended(process)
         assert status in (-signal.SIGINT, 130, 1)
         assert "KeyboardInterrupt" in errors
-        assert "Exception ignored" not in errors and "Exception in thread" not in errors
+        assert "Exception ignored" not in errors
+        assert "Exception in thread" not in errors
         assert server.sold == samples(tmp_path / "cache") == 1
 
     def test_debug_mode(self, server: ProviderServer, tmp_path: Path) -> None:
@@ -918,7 +946,8 @@ FORKED = """
         asyncio.run(aclient.aclose())
     if child:
         assert os.waitpid(child, 0)[1] == 0
-        ask("after")
+        if not CLOSE:
+            ask("after")
 """
 
 CLOSED_UNUSED = """
@@ -970,7 +999,7 @@ class TestFork:
         """D2: parent and child each have a thread of their own, and both end."""
         status, output, errors = ended(started(f"CLOSE = {close}\n" + dedent(FORKED), server.url, tmp_path / "cache"))
         assert (status, output, errors) == (0, "answer 0 answer 0 200\n", "")
-        assert server.sold == samples(tmp_path / "cache") == 14
+        assert server.sold == samples(tmp_path / "cache") == (13 if close else 14)
 
     def test_what_is_the_parents_is_not_closed(self, server: ProviderServer, tmp_path: Path) -> None:
         """D2: a child that only closes what it has got from its parent neither hangs nor disturbs it."""
