@@ -663,8 +663,16 @@ class TestClosed:
                 assert (response.status_code, response.headers["x-cachesaver"]) == (424, "CacheCorrupt")
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """As in a shell; a process that a shell has started in the background does not listen to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class TestInterrupted:
-    def test_anywhere(self, server: ProviderServer, tmp_path: Path) -> None:
+    def test_anywhere(self, server: ProviderServer, tmp_path: Path, ctrl_c: None) -> None:
         """F6: Ctrl-C strikes at any line of a loop of hits; what goes on afterwards is whole."""
         with sync_client(server, tmp_path) as client:
             ask(client, "p", "first")
@@ -787,6 +795,7 @@ PRELUDE = """
     import os, sys, threading, time, signal, asyncio, multiprocessing
     import httpx2
     from cachesaver.http import CachingTransport
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a shell, also where this runs in the background
     url, folder = sys.argv[1:]
 
     def body(text, **more):
@@ -993,6 +1002,23 @@ PROCESSES = """
 """
 
 
+PARENT_ENDS_FIRST = """
+    ask("p")
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        ask("child 1")
+        os.read(told, 1)
+        for number in range(5):
+            ask(f"child late {number}")
+        os._exit(0) if KILLED else sys.exit()
+    ask("parent")
+    client.close()
+    os.write(tell, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
 class TestFork:
     @pytest.mark.parametrize("close", [False, True], ids=["left", "closed"])
     def test_both_go_on(self, server: ProviderServer, tmp_path: Path, close: bool) -> None:
@@ -1010,6 +1036,13 @@ class TestFork:
         """D2: a fork takes along whatever other threads were about, locks included."""
         assert ended(started(WHILE_OTHERS_ASK, server.url, tmp_path / "cache")) == (0, "", "")
         assert server.sold == samples(tmp_path / "cache")
+
+    @pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
+    def test_the_parent_ends_first(self, server: ProviderServer, tmp_path: Path, killed: bool) -> None:
+        """D1, D2: SQLite's locks do not survive a fork; what the child stores once its parent has closed is kept."""
+        program = f"KILLED = {killed}\n" + dedent(PARENT_ENDS_FIRST)
+        assert ended(started(program, server.url, tmp_path / "cache")) == (0, "", "")
+        assert server.sold == samples(tmp_path / "cache") == 8
 
     @pytest.mark.parametrize("method", ["fork", "spawn"])
     def test_pools(self, server: ProviderServer, tmp_path: Path, method: str) -> None:
