@@ -11,10 +11,11 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, TypeVar
-from weakref import finalize
+from weakref import WeakSet, finalize
 
 from . import _spill as spill
 from ._errors import CacheCorrupt, CacheError, CacheUnavailable
+from ._lock import PATIENCE
 from ._opening import open_store
 from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record, Settled
 from ._store import Store
@@ -119,7 +120,8 @@ class _Owner:
         self._work: SimpleQueue[tuple[Future[Any], Callable[[Store], Any]] | None] = SimpleQueue()
         self._closing = Lock()
         self._closed = False
-        self.at_work = Lock()  # held while SQLite is
+        self.at_work = Lock()  # held from one end of a transaction to the other
+        _forking.add(self)
         opened: Future[None] = Future()
         self._thread = Thread(target=self._live, args=(opened,), name="cachesaver", daemon=True)
         self._thread.start()
@@ -156,12 +158,10 @@ class _Owner:
             self._thread.join()
 
     def _live(self, opened: Future[None]) -> None:
-        _owners[id(self)] = self
         try:
             with self.at_work:
                 store = open_store(self._path)
         except BaseException as error:
-            del _owners[id(self)]
             opened.set_exception(error)
             return
         opened.set_result(None)
@@ -178,29 +178,41 @@ class _Owner:
                 done.set_result(result)
                 del result
             del done, work, item  # not to be kept until the next one comes
-        with suppress(CacheError), self.at_work:
+        with self.at_work, suppress(CacheError):
             store.close()
-        del _owners[id(self)]
 
 
-_owners: dict[int, _Owner] = {}  # those of this process, and of its parent before a fork
+class _Forking:
+    """Has a fork wait until no cache of this process is in a transaction.
+
+    A child inherits what SQLite remembers of the locks of its process. What was locked at
+    the fork it would take for locked by itself, for ever, and never write the file again.
+    """
+
+    def __init__(self) -> None:
+        self._owners: WeakSet[_Owner] = WeakSet()
+        self._registering = Lock()
+        self._held: list[_Owner] = []
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._hold, after_in_parent=self._go_on, after_in_child=self._forget)
+
+    def add(self, owner: _Owner) -> None:
+        with self._registering:
+            self._owners.add(owner)
+
+    def _hold(self) -> None:
+        self._registering.acquire()
+        self._held = [owner for owner in self._owners if owner.at_work.acquire(timeout=PATIENCE)]
+
+    def _go_on(self) -> None:
+        for owner in self._held:
+            owner.at_work.release()
+        self._held = []
+        self._registering.release()
+
+    def _forget(self) -> None:
+        self._owners.clear()  # they are the parent's
+        self._go_on()
 
 
-def _before_fork() -> None:
-    """Wait for the end of every transaction: a fork in the middle of one would leave SQLite's own locks locked."""
-    _forking.acquire()
-    for owner in list(_owners.values()):
-        owner.at_work.acquire()
-        _held.append(owner)
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop().at_work.release()
-    _forking.release()
-
-
-_forking = Lock()
-_held: list[_Owner] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+_forking = _Forking()

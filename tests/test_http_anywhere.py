@@ -428,9 +428,8 @@ def in_turn(server: ProviderServer, folder: Path) -> tuple[list[str], list[str]]
     async def buy() -> tuple[list[str], list[str]]:
         async with async_client(server, folder) as client:
             got: tuple[list[str], list[str]] = ([], [])
-            for _ in range(5):
-                for mine in got:
-                    mine.append(await ask_async(client, "p"))
+            for number in range(10):
+                got[number % 2].append(await ask_async(client, "p"))
             return got
 
     return asyncio.run(buy())
@@ -464,7 +463,7 @@ class TestOrder:
         monkeypatch.setattr(_transport, "checkpoint", none)
         monkeypatch.setattr("cachesaver._cacher.checkpoint", none)
         bought = in_turn(server, tmp_path)
-        assert asyncio.run(where(server, tmp_path)) != bought
+        assert any(asyncio.run(where(server, tmp_path)) != bought for _ in range(10))  # a slow disk hides it
 
     def test_nobody_overtakes_who_waits_in_line(
         self, server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -566,7 +565,7 @@ class TestClosed:
             transport.close()
             assert {future.result(SOON) for future in asking} == {f"answer {number}" for number in range(8)}
         assert samples(tmp_path) == 8
-        assert ask(client, "p") == "answer 0"
+        assert client.post(**asked("p")).headers["x-cachesaver"] == "hit; position=0"
         client.close()
 
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])

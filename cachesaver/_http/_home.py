@@ -73,9 +73,9 @@ class Home:
         """Whether it takes requests."""
         return self.mine and not self._closing
 
-    def submit(self, exchange: Exchange) -> None:
-        """Hand *exchange* over; it will be ready some time, or is at once. Raises `Closed`."""
-        unbroken(self._submit, exchange)
+    def submit(self, exchange: Exchange, *, in_line: bool = False) -> None:
+        """Hand *exchange* over; it will be ready some time, or, unless *in_line*, at once. Raises `Closed`."""
+        unbroken(self._put if in_line else self._submit, exchange)
 
     def _submit(self, exchange: Exchange) -> None:
         if self._asleep.acquire(timeout=AT_ONCE):
