@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ._ledger import Drawer, Label, Shelf
 from ._records import Answer, Record
@@ -60,15 +60,23 @@ class Claim:
         self.positions.append(position)
         self.drawer.used.add(position)
 
-    def move(self, position: int, other: int) -> None:
-        """What was bought for *position* was kept at *other*, and the caller has seen some of it."""
-        index = self.positions.index(position)
-        self.positions[index] = other
-        draw = (self.label, self.ordinals[index])
-        if self.drawer.recorded.get(draw) == position:
-            self.drawer.forget(draw)  # so that the next record, of where it is now, is news
-        self.drawer.give_back_position(position)
-        self.drawer.used.add(other)
+    def move(self, places: Mapping[int, int]) -> None:
+        """What was bought for some positions was kept at others, and the caller has seen some of it."""
+        # All at once: the new place of one may be the old place of the next.
+        old = [position for position in self.positions if position in places]
+        for index, (ordinal, position) in enumerate(zip(self.ordinals, self.positions, strict=True)):
+            if position in places:
+                self.positions[index] = places[position]
+                draw = (self.label, ordinal)
+                if self.drawer.recorded.get(draw) == position:
+                    self.drawer.forget(draw)
+                    self.drawer.record(draw, places[position])  # the record has followed the sample
+                if self.label is not None:
+                    self.shelf.undrawn(draw, position)
+                    self.shelf.note(draw, places[position])
+        for position in old:
+            self.drawer.give_back_position(position)
+        self.drawer.used.update(self.positions)
 
     def fill(self, position: int, draw: Draw) -> None:
         """The sample at *position* is there."""
@@ -79,7 +87,7 @@ class Claim:
     def records(self, positions: list[int] | None = None) -> list[Record]:
         """The assignments of this claim that the cache does not have yet."""
         return [
-            Record(self.namespace, self.shelf.key, self.label, ordinal, position)
+            Record(self.namespace, self.shelf.key, self.label, ordinal, position, self.ticket.shown)
             for ordinal, position in zip(self.ordinals, self.positions, strict=True)
             if self.drawer.lacks((self.label, ordinal), position) and (positions is None or position in positions)
         ]

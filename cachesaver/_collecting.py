@@ -138,16 +138,19 @@ class Collecting:
         filled: dict[Claim, None] = {}
         places = iter(placed)
         for purchase in purchases:
-            for position, draw in purchase.sold():
-                place = next(places)
+            sold = [(position, draw, next(places)) for position, draw in purchase.sold()]
+            moved = {position: place.position for position, _, place in sold if place.position != position}
+            seen = [claim for claim in purchase.buyers if claim.ticket.shown] if moved else []
+            for claim in seen:
+                claim.move(moved)
+            for position, draw, place in sold:
                 answer = place.stored or draw.answer
-                if place.position != position:  # another process was first: ours is kept behind
+                if position in moved:  # another process was first: ours is kept behind
                     purchase.shelf.stocked([place.position])
                     self._desk.memory.put((purchase.shelf.key, place.position), draw.answer)
                 self._desk.memory.put((purchase.shelf.key, position), answer)
                 for claim in purchase.shelf.on_order.pop(position):
-                    if place.position != position and claim in purchase.buyers and claim.ticket.shown:
-                        claim.move(position, place.position)
+                    if claim in seen:
                         self._fill(purchase, claim, place.position, draw.answer, draw.rank)
                     else:
                         self._fill(purchase, claim, position, answer, draw.rank)

@@ -129,10 +129,11 @@ class Intake:
         for part in parts:
             part.owner = stage
         stage.owed.update(parts)
-        if self._desk.shared:
-            for part in parts:
-                if identity(part)[1:] == (None, None):
-                    part.fail(ValueError(NAMELESS))
+        if not self._desk.shared:
+            return parts
+        for part in parts:
+            if identity(part)[1:] == (None, None):
+                part.fail(ValueError(NAMELESS))
         return still_wanted(parts)
 
     # What the cache knows

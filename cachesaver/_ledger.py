@@ -156,16 +156,18 @@ class Drawer:
 
     def coming(self, label: Label, n: int) -> list[int]:
         """The next *n* ordinals of *label*; those given back come first."""
-        returned = nsmallest(n, self._returned.get(label, ()))
         start = self._next.get(label, 0)
+        if not self._returned:
+            return list(range(start, start + n))
+        returned = nsmallest(n, self._returned.get(label, ()))
         return [*returned, *range(start, start + n - len(returned))]
 
     def ordinals(self, label: Label, n: int) -> list[int]:
         """Take the next *n* ordinals of *label*."""
         ordinals = self.coming(label, n)
-        returned = self._returned.get(label, [])
-        for _ in range(min(n, len(returned))):
-            heappop(returned)
+        if returned := self._returned.get(label):
+            for _ in range(min(n, len(returned))):
+                heappop(returned)
         self._next[label] = max(self._next.get(label, 0), ordinals[-1] + 1)
         return ordinals
 

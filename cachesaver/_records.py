@@ -79,13 +79,17 @@ class Bought:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An assignment to keep: who drew which position of a prompt."""
+    """An assignment to keep: who drew which position of a prompt.
+
+    One that `follows` is of the sample bought for that position, wherever that is kept.
+    """
 
     namespace: str
     key: bytes
     request_id: str | None
     ordinal: int
     position: int
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import sqlite3
 import warnings
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,6 +75,7 @@ class Store:
         try:
             with self._writing() as (connection, now):
                 self._keep(bought, placed, now)
+                records = _followed(records, bought, placed)
                 lost = writes.contested(connection, records) if sole else []
                 strays = writes.record(
                     connection, [one for one in records if one not in lost] if lost else records, now
@@ -111,7 +113,9 @@ class Store:
         with self._writing() as (connection, now):
             if writes.take_spill(connection, spilled.digest, now):
                 self._keep(spilled.sales, placed, now)
-                writes.record(connection, spilled.records, now)
+                # Callers got what is in this file, wherever it is kept now.
+                records = [replace(one, follows=True) for one in spilled.records]
+                writes.record(connection, _followed(records, spilled.sales, placed), now)
         self._trust(spilled.sales)
         if spilled.damaged or any(isinstance(place, CacheError) for place in placed):
             path.rename(path.with_suffix(".damaged"))
@@ -178,6 +182,18 @@ def _place(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _followed(
+    records: Sequence[Record], bought: Sequence[Bought], placed: Sequence[Placed | CacheError]
+) -> Sequence[Record]:
+    """*records*, of which those that follow their samples name the places where these were kept."""
+    pairs = zip(bought, placed, strict=True)
+    places = {(one.key, one.position): place.position for one, place in pairs if isinstance(place, Placed)}
+    return [
+        replace(one, position=places.get((one.key, one.position), one.position)) if one.follows else one
+        for one in records
+    ]
 
 
 def _refuse_strays(strays: Sequence[Record], bought: Sequence[Bought], placed: Sequence[Placed | CacheError]) -> None:

@@ -6,20 +6,25 @@ from typing import Any, cast
 
 from ._records import Usage
 
-_INPUT = ("prompt_tokens", "input_tokens")
-_OUTPUT = ("completion_tokens", "output_tokens")
+# Where providers tell them: OpenAI and Anthropic; Gemini; Cohere, in its second and its first version; Ollama.
+_HOLDERS = (("usage",), ("usageMetadata",), ("usage", "tokens"), ("meta", "tokens"), ())
+_INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count")
+_OUTPUT = ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count")
+_THOUGHT = ("thoughtsTokenCount",)  # what Gemini counts beside its output
 
 
 def usage_of(answer: Any) -> Usage | None:
-    """The `usage` of a provider's answer, in OpenAI's or Anthropic's words; None without one."""
-    if not isinstance(answer, dict):
-        return None
-    usage = cast("dict[str, Any]", answer).get("usage")
-    if not isinstance(usage, dict):
-        return None
-    counts = cast("dict[str, Any]", usage)
-    bought, made = _count(counts, _INPUT), _count(counts, _OUTPUT)
-    return None if bought is None and made is None else Usage(bought or 0, made or 0)
+    """The tokens that a provider's answer tells of, in the words of any of them; None without any."""
+    for holder in _HOLDERS:
+        counts = answer
+        for name in holder:
+            counts = cast("dict[str, Any]", counts).get(name) if isinstance(counts, dict) else None
+        if isinstance(counts, dict):
+            told = cast("dict[str, Any]", counts)
+            asked, made = _count(told, _INPUT), _count(told, _OUTPUT)
+            if asked is not None or made is not None:
+                return Usage(asked or 0, (made or 0) + (_count(told, _THOUGHT) or 0))
+    return None
 
 
 def _count(counts: dict[str, Any], names: tuple[str, ...]) -> int | None:

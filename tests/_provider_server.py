@@ -59,7 +59,9 @@ class ProviderServer:
     faults: list[Fault] = field(default_factory=list)  #: each is used up by one POST, in order
     encoding: str | None = None  #: "gzip" or "br", for every answer and whatever the client accepts
     gate: Semaphore | None = None  #: acquired before each stream event but the first
+    hold: Semaphore | None = None  #: acquired before anything is answered
     delay: float = 0.0
+    ignores_n: bool = False  #: sells one answer, however many are asked for
     open: int = 0  #: streams that are being sent
     closed_early: int = 0  #: streams whose client went away before their end
     lock: Lock = field(default_factory=Lock)
@@ -399,7 +401,8 @@ def count_tokens(path: str, body: Json, sell: Sell) -> Reply:
 def gemini_parts(body: Json, number: int) -> list[Json]:
     config = body.get("generationConfig") or {}
     thought = {"text": f"thought {number}", "thought": True}
-    parts = [thought] if (config.get("thinkingConfig") or {}).get("includeThoughts") else []
+    thinking = config.get("thinkingConfig") or {}  # Google's own SDK writes it either way, and so may everybody
+    parts = [thought] if thinking.get("includeThoughts") or thinking.get("include_thoughts") else []
     if calls(body, any("functionDeclarations" in tool for tool in body.get("tools") or [])):
         return [*parts, {"functionCall": {"name": "get_weather", "args": arguments(number)}}]
     return [*parts, {"text": text_of(number, config.get("responseMimeType") == "application/json")}]
@@ -666,13 +669,16 @@ class Handler(BaseHTTPRequestHandler):
         asked = Asked(self.path, self.command, headers, self.read())
         number, fault = self.provider.arrived(asked)
         time.sleep(self.provider.delay)
+        if self.provider.hold:
+            self.provider.hold.acquire(timeout=GATE_TIMEOUT)
         self.extra = {("request-id" if "/messages" in self.path else "x-request-id"): f"req-{number}"} | fault.headers
         if fault.cut_after == -1:
             self.close_connection = True
             return
         if fault.status is not None:
             return self.send_whole(fault.status, FAILED if fault.body is None else fault.body)
-        reply = replied(asked, self.provider.sell)
+        one_only = (lambda count: self.provider.sell(1)) if self.provider.ignores_n else self.provider.sell
+        reply = replied(asked, one_only)
         if reply.events is not None:
             return self.send_stream(reply, fault)
         if fault.error_event:

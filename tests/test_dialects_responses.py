@@ -186,7 +186,7 @@ class TestAssembly:
             event("response.completed", response="a"),
             event("response.completed", response=response(output=None)),
             event("response.output_text.delta", output_index=0, content_index=0),
-            event("response.output_text.delta", delta="a"),
+            event("response.output_text.delta", delta=7),
         ],
     )
     def test_what_is_not_understood(self, one: Frame) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ._provider_server import provider_server
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -21,15 +25,29 @@ def prose(page: Path) -> str:
     return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    """What a reader has set up: keys, and servers that answer."""
+    with provider_server() as server:
+        keys = {"OPENAI_API_KEY": "key", "ANTHROPIC_API_KEY": "key"}
+        urls = {"OPENAI_BASE_URL": f"{server.url}/v1", "ANTHROPIC_BASE_URL": server.url}
+        yield {**os.environ, **keys, **urls}
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_every_block_runs(page: Path, tmp_path: Path) -> None:
+def test_every_block_runs(page: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """S5: in one folder, one after another, and then all of them once more."""
     for run in range(2):
         for number, block in enumerate(blocks(page)):
             script = tmp_path / f"block_{number}.py"
             script.write_text(block, encoding="utf-8")
             done = subprocess.run(
-                [sys.executable, "-W", "error", script], cwd=tmp_path, capture_output=True, text=True, check=False
+                [sys.executable, "-W", "error", script],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert (done.returncode, done.stderr) == (0, ""), f"block {number} of {page.name}, run {run}"
 

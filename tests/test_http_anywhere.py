@@ -110,10 +110,6 @@ def in_threads(jobs: list[Callable[[], Any]]) -> list[Any]:
         return [future.result(SOON) for future in [pool.submit(job) for job in jobs]]
 
 
-def joined(lists: list[list[Any]]) -> list[Any]:
-    return list(chain.from_iterable(lists))
-
-
 def homes() -> list[Thread]:
     return [thread for thread in threading.enumerate() if thread.name in ("cachesaver-http", "cachesaver")]
 
@@ -156,7 +152,7 @@ class TestOneClient:
                 prompts = ["same", f"own {number}"] * 6
                 return [(name, text, ask(client, text, name)) for text in prompts]
 
-            got = joined(in_threads([partial(work, number) for number in range(16)]))
+            got = list(chain(*in_threads([partial(work, number) for number in range(16)])))
         assert max(Counter(got).values()) == 1
         assert {answer for name, text, answer in got if (name, text) == ("0", "same")} == {
             answer for name, text, answer in got if (name, text) == ("1", "same")
@@ -182,7 +178,7 @@ class TestOneClient:
 
         jobs: list[Callable[[], list[str]]] = [lambda: [ask(plain, "p") for _ in range(5)]] * 8
         with plain:
-            got = joined(in_threads([*jobs, lambda: asyncio.run(side_by_side()), lambda: trio.run(side_by_side)]))
+            got = list(chain(*in_threads([*jobs, lambda: asyncio.run(side_by_side()), lambda: trio.run(side_by_side)])))
         assert len(set(got)) == len(got) == server.sold == 80
 
     def test_stress(self, server: ProviderServer, tmp_path: Path) -> None:
@@ -211,7 +207,7 @@ class TestOneClient:
 
             jobs = [partial(work, seed) for seed in range(16)]
             jobs += [lambda: asyncio.run(loop(100)), lambda: trio.run(loop, 101)]
-            got = joined(in_threads(jobs))
+            got = list(chain(*in_threads(jobs)))
         assert max(Counter(got).values()) == 1
         sold = {(text, answer) for _, text, answer in got} | {(f"disk {n}", f"answer {n}") for n in range(40)}
         assert len(sold) == server.sold == samples(tmp_path)
@@ -366,7 +362,7 @@ class TestEnteredStack:
                 await end.wait()
 
         async def begun() -> None:
-            while not given:  # noqa: ASYNC110
+            while not given:  # noqa: ASYNC110 (set by another thread)
                 await asyncio.sleep(0.001)
 
         task = loop.create_task(hold())
@@ -404,7 +400,8 @@ async def two_tasks(client: AsyncClient) -> tuple[list[str], list[str]]:
     got: tuple[list[str], list[str]] = ([], [])
 
     async def task(mine: list[str]) -> None:
-        mine.extend([await ask_async(client, "p") for _ in range(5)])
+        for _ in range(5):
+            mine.append(await ask_async(client, "p"))  # noqa: PERF401 (in turn)
 
     await ask_async(client, "p", "before")
     await anyio.wait_all_tasks_blocked()
@@ -438,6 +435,14 @@ def in_turn(server: ProviderServer, folder: Path) -> tuple[list[str], list[str]]
     return asyncio.run(buy())
 
 
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the disk and busy the machine are: who comes first is not a matter of time."""
+    monkeypatch.setattr("cachesaver._threads.AT_ONCE", SOON)
+    monkeypatch.setattr("cachesaver._http._home.AT_ONCE", SOON)
+
+
+@pytest.mark.usefixtures("quick_disk")
 class TestOrder:
     @pytest.mark.parametrize("where", [in_own_thread, in_a_stack])
     def test_tasks_side_by_side(self, server: ProviderServer, tmp_path: Path, where: Any) -> None:
@@ -540,7 +545,7 @@ class TestCancelled:
                 async with create_task_group() as tasks:
                     tasks.start_soon(ask_async, client, "p")
                     with fail_after(SOON):
-                        while not server.requests:  # noqa: ASYNC110 (the server knows of no loop)
+                        while not server.requests:  # noqa: ASYNC110 (of another thread)
                             await anyio.sleep(0.001)
                     tasks.cancel_scope.cancel()
 
@@ -579,7 +584,7 @@ class TestClosed:
             async with create_task_group() as tasks:
                 for _ in range(8):
                     tasks.start_soon(one)
-                while len(server.requests) < 8:  # noqa: ASYNC110 (the server knows of no loop)
+                while len(server.requests) < 8:  # noqa: ASYNC110 (of another thread)
                     await anyio.sleep(0.001)
                 await transport.aclose()
             assert len(set(got)) == 8
@@ -657,8 +662,16 @@ class TestClosed:
                 assert (response.status_code, response.headers["x-cachesaver"]) == (424, "CacheCorrupt")
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """As in a shell; a process that a shell has started in the background does not listen to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class TestInterrupted:
-    def test_anywhere(self, server: ProviderServer, tmp_path: Path) -> None:
+    def test_anywhere(self, server: ProviderServer, tmp_path: Path, ctrl_c: None) -> None:
         """F6: Ctrl-C strikes at any line of a loop of hits; what goes on afterwards is whole."""
         with sync_client(server, tmp_path) as client:
             ask(client, "p", "first")
@@ -781,6 +794,7 @@ PRELUDE = """
     import os, sys, threading, time, signal, asyncio, multiprocessing
     import httpx2
     from cachesaver.http import CachingTransport
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a shell, also where this runs in the background
     url, folder = sys.argv[1:]
 
     def body(text, **more):
@@ -978,6 +992,15 @@ WHILE_OTHERS_ASK = """
     for thread in threads: thread.join()
 """
 
+PROCESSES = """
+    if __name__ == "__main__":
+        ask("p")
+        with multiprocessing.get_context(METHOD).Pool(2) as pool:
+            print(pool.map(ask, ["p", "q", "r", "s"]))
+        print(ask("q"))
+"""
+
+
 PARENT_ENDS_FIRST = """
     ask("p")
     told, tell = os.pipe()
@@ -994,14 +1017,6 @@ PARENT_ENDS_FIRST = """
     assert os.waitpid(child, 0)[1] == 0
 """
 
-PROCESSES = """
-    if __name__ == "__main__":
-        ask("p")
-        with multiprocessing.get_context(METHOD).Pool(2) as pool:
-            print(pool.map(ask, ["p", "q", "r", "s"]))
-        print(ask("q"))
-"""
-
 
 class TestFork:
     @pytest.mark.parametrize("close", [False, True], ids=["left", "closed"])
@@ -1016,17 +1031,17 @@ class TestFork:
         assert ended(started(CLOSED_UNUSED, server.url, tmp_path / "cache")) == (0, "", "")
         assert server.sold == samples(tmp_path / "cache")
 
+    def test_while_others_ask(self, server: ProviderServer, tmp_path: Path) -> None:
+        """D2: a fork takes along whatever other threads were about, locks included."""
+        assert ended(started(WHILE_OTHERS_ASK, server.url, tmp_path / "cache")) == (0, "", "")
+        assert server.sold == samples(tmp_path / "cache")
+
     @pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
     def test_the_parent_ends_first(self, server: ProviderServer, tmp_path: Path, killed: bool) -> None:
         """D1, D2: SQLite's locks do not survive a fork; what the child stores once its parent has closed is kept."""
         program = f"KILLED = {killed}\n" + dedent(PARENT_ENDS_FIRST)
         assert ended(started(program, server.url, tmp_path / "cache")) == (0, "", "")
         assert server.sold == samples(tmp_path / "cache") == 8
-
-    def test_while_others_ask(self, server: ProviderServer, tmp_path: Path) -> None:
-        """D2: a fork takes along whatever other threads were about, locks included."""
-        assert ended(started(WHILE_OTHERS_ASK, server.url, tmp_path / "cache")) == (0, "", "")
-        assert server.sold == samples(tmp_path / "cache")
 
     @pytest.mark.parametrize("method", ["fork", "spawn"])
     def test_pools(self, server: ProviderServer, tmp_path: Path, method: str) -> None:

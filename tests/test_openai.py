@@ -17,6 +17,7 @@ from openai.types.chat import ChatCompletion
 
 from cachesaver import AsyncRoundRobinLimiter, Cache, CacheMiss, Closed, RoundRobinLimiter, UnlimitedLimiter, namespace
 from cachesaver.models.openai import AsyncCachedOpenAIAPI
+from cachesaver.models.openai import AsyncOpenAI as CachedAsyncOpenAI
 
 from ._chat_server import ChatServer, chat_server
 
@@ -303,3 +304,20 @@ def test_without_the_sdk_the_error_names_the_extra() -> None:
     program = "import sys; sys.modules['openai'] = None\nimport cachesaver.models.openai"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "pip install 'cachesaver[openai]'" in done.stderr
+
+
+async def test_it_shares_its_samples_with_the_sdks_own_class(server: ChatServer, cache: Cache) -> None:
+    """S2, S12: the same question of the same server is the same prompt, through whichever door."""
+    asked = {**PROMPT, "user": "me", "extra_body": {"top_k": 3}}
+    async with connected(server, cache) as api:
+        bought = await api.create_chat_completion(asked)
+    async with CachedAsyncOpenAI(base_url=server.base_url, api_key="key", cachedir=cache) as client:
+        again = await client.chat.completions.create(**asked)
+        another = await client.chat.completions.create(**asked)
+    async with connected(server, cache) as api:
+        both = await api.request({**asked, "user": "you"}, n=2)
+    assert again.choices == bought.choices
+    assert [value["choices"][0]["message"]["content"] for value in both] == texts(bought) + texts(another)
+    assert both[1].keys() == both[0].keys()
+    assert [body.get("user") for body in server.bodies] == ["me", "me"]
+    assert server.sold == 2

@@ -17,8 +17,12 @@ class Completions(Dialect):
     """Text completions: the text is a field of the choice itself."""
 
     n_field = "n"
+    made = ("choices",)
     usage_on_request = True
     whole, chunk = "text_completion", "text_completion"
+
+    def is_answer(self, body: Any) -> bool:
+        return super().is_answer(body) and bool(body["choices"])
 
     def assembly(self, n: int) -> Assembly:
         return ChoicesAssembly(n, self)
@@ -69,17 +73,16 @@ class ChatCompletions(Completions):
         message: Body = choice.get("message") or {}
         calls: list[Body] = message.get("tool_calls") or []
         texts = {name: value for name, value in message.items() if isinstance(value, str) and name != "role"}
-        texts |= {
-            f"tool_calls.{i}": call["function"].get("arguments") or ""
-            for i, call in enumerate(calls)
-            if "function" in call
-        }
+        came = [name for name, _ in cuts or ()]
+        cut = [i for i in range(len(calls)) if came.count(f"tool_calls.{i}") > 1]  # Mistral's SDK takes whole ones only
+        texts |= {f"tool_calls.{i}": calls[i]["function"].get("arguments") or "" for i in cut}
         first: Body = {"role": message.get("role", "assistant"), "content": "" if message.get("content") else None}
         others = {
             name: v for name, v in message.items() if not (v is None or isinstance(v, str) or name == "tool_calls")
         }
         yield {"delta": first | others, "logprobs": choice.get("logprobs")}
-        yield from ({"delta": {"tool_calls": [_call_head(i, call)]}} for i, call in enumerate(calls))
+        for i, call in enumerate(calls):
+            yield {"delta": {"tool_calls": [_call_head(i, call) if i in cut else {"index": i, **call}]}}
         for name, piece in Pieces(texts, cuts):
             yield {"delta": _call_piece(name, piece) if name.startswith("tool_calls.") else {name: piece}}
 
@@ -175,8 +178,6 @@ def _lengths(piece: Body) -> Cuts:
 
 
 def _call_head(index: int, call: Body) -> Body:
-    if "function" not in call:
-        return {"index": index, **call}
     return {"index": index, **call, "function": {**call["function"], "arguments": ""}}
 
 

@@ -20,6 +20,8 @@ _LEGACY_AFTER = {"citation-generation": ["citations"], "tool-calls-generation": 
 class CohereChat(Dialect):
     """`/v2/chat`: the parts of a message one after another, each with its start, pieces and end."""
 
+    made = ("message",)
+
     def assembly(self, n: int) -> Assembly:
         return CohereAssembly()
 
@@ -105,6 +107,7 @@ class CohereLegacyChat(Dialect):
     """`/v1/chat`: lines with pieces of the text, and the whole answer in the last one."""
 
     frames = JsonLines
+    made = ("text",)
 
     def assembly(self, n: int) -> Assembly:
         return CohereLegacyAssembly()

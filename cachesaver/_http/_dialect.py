@@ -46,11 +46,19 @@ class Dialect(ABC):
 
     frames: type[Frames] = EventStream
     n_field: str | None = None  #: the field of a request that says how many answers are wanted, "holder.field" within
+    made: tuple[str, ...] = ()  #: an answer has one of these fields; what has none, whatever its status, is none
     usage_on_request = False  #: a stream tells its usage only if `stream_options` say so
 
     def streams(self, body: Body, path: str) -> bool:
         """Whether a request with this *body*, to this *path*, wants a stream."""
         return body.get("stream") is True
+
+    def is_answer(self, body: Any) -> bool:
+        """Whether this unstreamed *body* is an answer: some servers tell errors under a good status."""
+        if not isinstance(body, dict):
+            return not self.made
+        fields = cast("Body", body)
+        return not fields.get("error") and (not self.made or any(fields.get(name) is not None for name in self.made))
 
     def with_n(self, body: Body, n: int) -> Body:
         """*body*, asking for *n* answers."""

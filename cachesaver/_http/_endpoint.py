@@ -82,16 +82,19 @@ def _question(host: str, path: str, versions: tuple[str | None, ...], content: b
     dialect, scope = endpoint
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or _stateful(cast("Body", value), content):
         return None
     body = cast("Body", value)
-    prompt = _prompt(body)
+    if dialect is _WHOLE and body.get("stream"):  # Hugging Face's text generation: events that no dialect knows
+        return None
+    prompt = prompt_within(body)
     n, answers = _take_n(prompt, dialect)
     try:
         owned = Prompt(prompt, scope=scope, single=host in _ONE_A_CALL, owned=True)
-    except ValueError:  # NaN, or nested without end
+        owned.key(scope)  # which every request for it needs
+    except (ValueError, RecursionError):  # NaN, or nested without end
         return None
     return Question(dialect, scope, body, owned, n, answers, dialect.streams(body, path))
 
@@ -121,8 +124,8 @@ def scope_of(host: str, path: str, query: str = "", versions: tuple[str | None, 
     return f"{_ALIASES.get(host, host)}{path}" + (f"?{urlencode(sorted(selectors))}" if selectors else "")
 
 
-def _prompt(body: Body) -> Body:
-    """*body* without noise and nulls."""
+def prompt_within(body: Body) -> Body:
+    """*body* without what does not change the answer, and without nulls."""
     prompt = {name: value for name, value in body.items() if value is not None and name not in _NOISE}
     messages = prompt.get("messages")
     if isinstance(messages, list):

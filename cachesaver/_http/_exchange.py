@@ -65,7 +65,10 @@ class Exchange:
     def leave(self) -> None:
         """The caller went away before it saw anything."""
         self._left = True
-        if self._ticket is not None and self.pipe is None:
+        if self.pipe is not None:  # the first piece came, and nobody took it
+            self.pipe.close()
+            self.ticket.shown = False
+        if self._ticket is not None:
             self._ticket.leave()
 
     # From the model's side
@@ -85,7 +88,7 @@ class Exchange:
         self.when_ready()
 
     def show(self, frames: Sequence[Frame], *, final: bool) -> None:
-        """Hand on pieces; those that end the answer only once it is stored (D1)."""
+        """Hand on pieces; those that end the answer only once it is stored (D1), or given up (S14)."""
         assert self.pipe is not None
         if final:
             self._held += frames
@@ -96,10 +99,10 @@ class Exchange:
         if self.pipe is None:
             self.when_ready()
             return
-        if ticket.error is None:
+        told = isinstance(ticket.error, Refused)  # by the server, in the stream like the rest
+        if ticket.error is None or told:
             self.show(self._held, final=False)
-        # An error that the server told in the stream was shown like the rest of it.
-        self.pipe.end(None if isinstance(ticket.error, Refused) else ticket.error)
+        self.pipe.end(None if told else ticket.error)
 
 
 def _nothing() -> None:

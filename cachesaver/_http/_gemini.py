@@ -16,6 +16,7 @@ class Gemini(Dialect):
     """An answer is a list of candidates; an event is an answer with a piece of one."""
 
     n_field = "generationConfig.candidateCount"
+    made = ("candidates", "promptFeedback")
 
     def streams(self, body: Body, path: str) -> bool:
         return ":streamGenerateContent" in path

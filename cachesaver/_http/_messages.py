@@ -24,6 +24,8 @@ _GROWING = {  # blocks that come in deltas: of what type these are, and which fi
 class Messages(Dialect):
     """Messages: one message a request."""
 
+    made = ("content",)
+
     def assembly(self, n: int) -> Assembly:
         return MessageAssembly()
 

@@ -62,13 +62,19 @@ class HTTPModel:
         incoming = Incoming(origin, n)
         asked = _request(origin, n, None if resource is None else resource.data)
         client = self._client or self._client_of(origin.family)
-        if hasattr(client, "aclose"):
-            await _converse(client, asked, incoming)
-        else:
-            self._threads = self._threads or CapacityLimiter(_THREADS)
-            await to_thread.run_sync(
-                _converse_in_thread, client, asked, incoming, abandon_on_cancel=True, limiter=self._threads
-            )
+        try:
+            if hasattr(client, "aclose"):
+                await _converse(client, asked, incoming)
+            else:
+                self._threads = self._threads or CapacityLimiter(_THREADS)
+                await to_thread.run_sync(
+                    _converse_in_thread, client, asked, incoming, abandon_on_cancel=True, limiter=self._threads
+                )
+        except family_of(client).RequestError as error:
+            if isinstance(error, origin.family.RequestError):
+                raise
+            kind = getattr(origin.family, type(error).__name__)
+            raise kind(str(error), request=origin.http) from error  # the one that the caller's SDK knows
         return incoming.samples()
 
     def _client_of(self, family: Any) -> Any:
@@ -137,6 +143,8 @@ class Incoming:
                 answer = json.loads(self._content)
             except ValueError:
                 raise self._refused() from None
+            if not question.dialect.is_answer(answer):
+                raise self._refused()
             return samples(question, answer, self._response.headers)[: self._n]
         return samples(question, self._assembly.body(), self._response.headers, self._assembly.cuts())[: self._n]
 
@@ -148,7 +156,7 @@ class Incoming:
                     self._assembly.add(frame)
             except ErrorEvent:
                 if self._shown:
-                    self._exchange.show([frame], final=False)
+                    self._exchange.show([frame], final=True)
                 self._content = b"".join(self._raw)
                 raise self._refused() from None
             except ValueError:  # something new in it: the caller gets it, and nothing can be stored
@@ -216,7 +224,7 @@ def _request(exchange: Exchange, n: int, key: Any) -> Body:
         headers = [(name, _credential(name, value, key)) for name, value in headers]
     return {
         "method": http.method,
-        "url": http.url,
+        "url": str(http.url),  # for a client of either family
         "headers": headers,
         "content": _content(exchange, n),
         "extensions": {name: value for name, value in http.extensions.items() if name == "timeout"},

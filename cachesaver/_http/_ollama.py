@@ -17,6 +17,7 @@ class OllamaGenerate(Dialect):
     """`/api/generate`: what is said is in fields of the line itself."""
 
     frames = JsonLines
+    made = ("message", "response")
     answer = "response"  #: the field of what is said
 
     def streams(self, body: Body, path: str) -> bool:

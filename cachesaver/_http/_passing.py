@@ -25,9 +25,12 @@ class Passing:
 
     def send(self, request: Any) -> Any:
         """The server's response, to be read and closed."""
-        if self._client is not None:
-            return self._client.send(request, stream=True)
         family = family_of(request)
+        if self._client is not None:
+            rebuilt = _rebuilt(self._client, request)
+            if family_of(self._client) is family:
+                return self._client.send(rebuilt, stream=True)
+            return _translated(self._client.send(rebuilt), family)
         if self._process != os.getpid():  # a fork: the connections are the parent's
             self._clients, self._process = {}, os.getpid()
         client = self._clients.get(family)
@@ -60,9 +63,23 @@ class Passing:
 
 
 async def _whole(client: Any, request: Any) -> Any:
-    response = await client.send(request)
-    headers = [(name, v) for name, v in response.headers.multi_items() if name.lower() != "content-encoding"]
-    return family_of(request).Response(response.status_code, headers=headers, content=response.content)
+    return _translated(await client.send(_rebuilt(client, request)), family_of(request))
+
+
+def _rebuilt(client: Any, request: Any) -> Any:
+    """*request* in the family of *client*."""
+    headers = [(name, v) for name, v in request.headers.multi_items() if name.lower() != "transfer-encoding"]
+    timeout = {name: value for name, value in request.extensions.items() if name == "timeout"}
+    return client.build_request(
+        request.method, str(request.url), headers=headers, content=request.content, extensions=timeout
+    )
+
+
+def _translated(response: Any, family: Any) -> Any:
+    """*response*, which was read, in *family*."""
+    dropped = ("content-encoding", "transfer-encoding", "content-length")
+    headers = [(name, v) for name, v in response.headers.multi_items() if name.lower() not in dropped]
+    return family.Response(response.status_code, headers=headers, content=response.content)
 
 
 @cache

@@ -28,6 +28,8 @@ _DELTAS = frozenset(f"{event}.delta" for _, event in (*_ARGUMENTS.values(), *_PA
 class Responses(Dialect):
     """Responses: one response a request."""
 
+    made = ("output",)
+
     def assembly(self, n: int) -> Assembly:
         return ResponseAssembly()
 
@@ -58,7 +60,7 @@ class ResponseAssembly(Assembly):
 
     def _take(self, kind: str | None, event: Body) -> None:
         if kind in _DELTAS and event["delta"]:
-            self._cuts.append([_name(event), len(event["delta"])])
+            self._cuts.append([_name({**_place(kind), **event}), len(event["delta"])])
         elif kind in _LAST:
             self._response = {**event["response"], "output": [*event["response"]["output"]]}
             self.ended = True
@@ -68,6 +70,12 @@ class ResponseAssembly(Assembly):
 
     def cuts(self) -> list[Cuts]:
         return [self._cuts]
+
+
+def _place(kind: str) -> Body:
+    """Where a text is if a server tells no place: llama.cpp's makes but one."""
+    whole = kind.removesuffix(".delta") in [event for _, event in _ARGUMENTS.values()]
+    return {"output_index": 0} if whole else {"output_index": 0, "content_index": 0}
 
 
 def _name(place: Body) -> str:
@@ -134,4 +142,5 @@ def _text(whole: Body, text: tuple[str, str], place: Body, cuts: Cuts | None) ->
         added = {"annotation_index": index, "annotation": annotation}
         yield {"type": "response.output_text.annotation.added", **place, **added}
     done: Body = {field: whole[field], **({"logprobs": whole.get("logprobs") or []} if spoken else {})}
-    yield {"type": f"{event}.done", **place, **done}
+    name: Body = {"name": whole["name"]} if whole["type"] == "function_call" and "name" in whole else {}
+    yield {"type": f"{event}.done", **place, **name, **done}

@@ -65,6 +65,13 @@ class Answer:
         return self._question.dialect.join([decode(text) for text in self._texts], billed)
 
 
+def without_aside(value: Any) -> Any:
+    """A sample as the answer alone."""
+    if not isinstance(value, dict):
+        return value
+    return {name: item for name, item in cast("Body", value).items() if name != ASIDE}
+
+
 def _part(text: str) -> tuple[Body, str]:
     """What stands aside in a stored sample, and the text of the answer; neither is parsed in vain."""
     if not text.startswith(_FIRST):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Self, cast
 
 from anyio import AsyncContextManagerMixin
@@ -14,8 +15,11 @@ from openai.types.chat import ChatCompletion
 from .._batcher import Batcher
 from .._cache import Cache
 from .._cacher import Mode
+from .._http._endpoint import prompt_within
 from .._http._endpoint import scope_of as _scope_of
+from .._http._samples import without_aside
 from .._presets import online
+from .._prompt import Prompt
 from .._request import Response
 from .._stats import Stats
 from ._completions import join, split
@@ -64,8 +68,8 @@ class AsyncCachedOpenAIAPI(AsyncContextManagerMixin):
         *body* is what `client.chat.completions.create` takes. Raises the SDK's own
         errors, and ValueError for what is no part of a prompt, a stream for instance.
         """
-        prompt, n = prompt_of(body)
-        response = await self.batcher.request(prompt, 1 if n is None else n, namespace, request_id)
+        bare, n = prompt_of(body)
+        response = await self._ask(bare, 1 if n is None else n, namespace, request_id)
         return ChatCompletion.construct(**join(response.data))
 
     async def request(
@@ -75,7 +79,18 @@ class AsyncCachedOpenAIAPI(AsyncContextManagerMixin):
         bare, given = prompt_of(prompt)
         if given is not None and given != n:
             raise ValueError(f"the prompt asks for n={given!r} and the call for n={n!r}: give it once, as an argument")
-        return await self.batcher.request(bare, n, namespace, request_id)
+        return await self._ask(bare, n, namespace, request_id)
+
+    async def _ask(self, bare: dict[str, Any], n: int, namespace: str | None, request_id: str | None) -> Response:
+        whole: dict[str, Any] = Prompt(bare).fresh()
+        extra: dict[str, Any] = whole.get("extra_body") or {}
+        sent = {name: value for name, value in whole.items() if name != "extra_body"} | extra
+        # The same prompt and samples as under the SDKs' own classes: what does not change the answer is
+        # sent and no part of the prompt; what they keep beside an answer is no part of it.
+        prompt = Prompt(prompt_within(sent), origin=whole, owned=True)
+        response = await self.batcher.request(prompt, n, namespace, request_id)
+        samples = tuple(replace(sample, value=without_aside(sample.value)) for sample in response.samples)
+        return replace(response, request=replace(response.request, prompt=bare), samples=samples)
 
     @property
     def stats(self) -> Stats:
@@ -98,9 +113,9 @@ class _ChatModel:
         self._key_header = "{}" if isinstance(client, AsyncAzureOpenAI) else "Bearer {}"
         self._key_name = "api-key" if isinstance(client, AsyncAzureOpenAI) else "Authorization"
 
-    async def request(self, prompt: dict[str, Any], n: int, resource: Any) -> Sequence[dict[str, Any]]:
+    async def request(self, prompt: Any, n: int, resource: Any, origin: dict[str, Any]) -> Sequence[dict[str, Any]]:
         create = cast("Any", self._client.chat.completions.create)
-        asked = {**prompt, "n": n} if n > 1 else prompt
+        asked = {**origin, "n": n} if n > 1 else origin
         completion: ChatCompletion = await create(**asked, extra_headers=self._headers(resource))
         self.usages.append(completion.usage)
         return split(completion.to_dict(mode="json"))

@@ -38,19 +38,41 @@ class Client(genai.Client):
             httpx2, http.httpx_client, http.httpx_async_client, cachedir, limiter, namespace, mode, timeout=None
         )
         http = http.model_copy(update={"httpx_client": ours, "httpx_async_client": ours_async})
+        self._ours, self._ours_async = ours, ours_async
         cast("Any", super()).__init__(http_options=http, **options)
+        self._async = AsyncGemini(self)
 
+    @property
+    def aio(self) -> AsyncGemini:
+        """The async client; one run with this one."""
+        return self._async
 
-Gemini = Client
+    def close(self) -> None:
+        """Close this client; the SDK leaves one that it was given open."""
+        super().close()
+        self._ours.close()
+
+    def __del__(self) -> None:
+        pass  # the SDK's would wait for what is in flight, in whichever thread collects garbage
 
 
 class AsyncGemini(_AsyncClient):
     """`google.genai.Client(...).aio`, made with the arguments of `Gemini`."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(Client(**options)._api_client)  # pyright: ignore[reportPrivateUsage] (as the SDK makes it)
+    def __init__(self, client: Client | None = None, **options: Any) -> None:
+        client = client or Client(**options)
+        super().__init__(client._api_client)  # pyright: ignore[reportPrivateUsage] (as the SDK makes it)
+        self._ours = client._ours_async  # pyright: ignore[reportPrivateUsage]
 
     @property
     def aio(self) -> AsyncGemini:
         """Itself, for code that was written for `Gemini`."""
         return self
+
+    async def aclose(self) -> None:
+        """Close this client; the SDK leaves one that it was given open."""
+        await super().aclose()
+        await self._ours.aclose()
+
+
+Gemini = Client

@@ -5,7 +5,7 @@ Its async methods run on asyncio only, whatever is underneath.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from ._drop_in import CACHEDIR, Limiter, Mode, Where, missing, on_trio, pair
 
@@ -43,7 +43,16 @@ class Mistral(_Mistral):
 
         ours, ours_async = pair(httpx2, client, async_client, cachedir, limiter, namespace, mode)
         refuse_trio(ours_async)
+        self._ours, self._ours_async = ours, ours_async
         super().__init__(*args, client=ours, async_client=ours_async, **options)
+
+    def __exit__(self, *exc_info: Any) -> None:
+        cast("Any", super()).__exit__(*exc_info)
+        self._ours.close()  # the SDK leaves a client that it was given open
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        await cast("Any", super()).__aexit__(*exc_info)
+        await self._ours_async.aclose()
 
 
 def refuse_trio(client: Any) -> None:

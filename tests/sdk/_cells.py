@@ -67,13 +67,10 @@ class SDK:
 
 def close(client: Any) -> Any:
     """Close a client of any SDK."""
-    if hasattr(client, "sdk_configuration"):  # Mistral's knows only how to be a context manager
-        done = client.__exit__(None, None, None)
-        return done
-    if hasattr(client, "_client_wrapper"):  # and so does Cohere's
-        http = client._client_wrapper.httpx_client.httpx_client
-        return http.close() if hasattr(http, "close") else http.aclose()
-    return client.aclose() if hasattr(client, "aclose") else client.close()
+    for name in ("aclose", "close", "__aexit__", "__exit__"):
+        if hasattr(client, name):
+            return getattr(client, name)(*([None] * 3 if name.endswith("exit__") else []))
+    return None
 
 
 def plain_data(answer: Any) -> Any:
@@ -132,7 +129,7 @@ class _Mistral(SDK):
         if colour == "sync":
             plain = plain_data(_mistral(client, "complete"))
             pieces = [self.text(piece) for piece in _mistral(client, "stream", temperature=0.9)]
-            client.sdk_configuration.client.close()
+            client.__exit__(None, None, None)
             return {"plain": plain, "stream": [piece for piece in pieces if piece]}
         return anyio.run(self._in_loop, client, backend=colour)
 
@@ -140,7 +137,7 @@ class _Mistral(SDK):
         plain = plain_data(await _mistral(client, "complete_async"))
         stream = await _mistral(client, "stream_async", temperature=0.9)
         pieces = [self.text(piece) async for piece in stream]
-        await client.sdk_configuration.async_client.aclose()
+        await client.__aexit__(None, None, None)
         return {"plain": plain, "stream": [piece for piece in pieces if piece]}
 
 

@@ -1,0 +1,198 @@
+"""Time a hit under the official SDKs against the bare SDK on a transport that answers at once, side by side.
+
+    python -m tests.benchmarks.sdk [--calls N] [--short]
+
+Requests of 1.7 kB, answers of 1 kB, one after another. *Bare*: nothing underneath but
+a transport that answers at once. *Entered stack*: a `CachingTransport` over an entered
+`Cacher`. *Own thread*: a `CachingTransport` that keeps a stack itself. *Samples of one
+prompt* replays a run that asked one prompt again and again; *different prompts* one
+that asked each once, where every hit is looked up on the disk. All take turns, and each
+figure is the smallest mean of its turns, as other work only ever adds.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import platform
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import anthropic
+import anyio
+import click
+import httpx2
+import openai
+from rich.console import Console
+from rich.table import Table
+
+from cachesaver import Cache, Cacher
+from cachesaver.http import CachingTransport, HTTPModel
+
+TEXT = "y" * 800
+ANSWERS = {
+    "openai": {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": TEXT}}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 17},
+    },
+    "anthropic": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [{"type": "text", "text": TEXT}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 10, "output_tokens": 7},
+    },
+}
+WAYS = ("bare", "entered stack", "own thread")
+Timings = dict[tuple[str, str, str], list[float]]  # µs a call of each (colour, way, case)
+
+
+class AtOnce(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
+    """Answers at once."""
+
+    def __init__(self, sdk: str) -> None:
+        self._content = json.dumps(ANSWERS[sdk]).encode()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        headers = {"content-type": "application/json"}
+        return httpx2.Response(200, headers=headers, content=self._content, request=request)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return self.handle_request(request)
+
+
+def client(sdk: str, colour: str, transport: Any) -> Any:
+    """A client of *sdk* over *transport*."""
+    http = httpx2.Client(transport=transport) if colour == "sync" else httpx2.AsyncClient(transport=transport)
+    kinds = {
+        "openai": (openai.OpenAI, openai.AsyncOpenAI),
+        "anthropic": (anthropic.Anthropic, anthropic.AsyncAnthropic),
+    }
+    kind: Any = kinds[sdk][colour != "sync"]
+    return kind(api_key="key", base_url="http://model/v1" if sdk == "openai" else "http://model", http_client=http)
+
+
+def call(sdk: str, api: Any, prompt: str) -> Any:
+    """One call of the SDK."""
+    messages = [{"role": "user", "content": prompt.ljust(1600, "x")}]
+    if sdk == "openai":
+        return api.chat.completions.create(model="m", messages=messages)
+    return api.messages.create(model="m", max_tokens=10, messages=messages)
+
+
+def prompts(case: str, calls: int) -> list[str]:
+    """What is asked, one after another; the first is not timed."""
+    return ["same" if case == "samples of one prompt" else f"prompt {number}" for number in range(calls + 1)]
+
+
+@contextmanager
+def over(way: str, sdk: str, cache: Cache) -> Iterator[Any]:
+    """The transport of one way that needs no event loop."""
+    if way == "bare":
+        yield AtOnce(sdk)
+    else:
+        with CachingTransport(cache, mode="offline") as transport:
+            yield transport
+
+
+@asynccontextmanager
+async def over_async(way: str, sdk: str, cache: Cache) -> AsyncIterator[Any]:
+    """The transport of any way."""
+    if way == "entered stack":
+        async with HTTPModel() as model, Cacher(model, cache, mode="offline") as api:
+            yield CachingTransport(api)
+    else:
+        with over(way, sdk, cache) as transport:
+            yield transport
+
+
+def time_sync(way: str, sdk: str, cache: Cache, asked: list[str]) -> float:
+    """Microseconds a call."""
+    with over(way, sdk, cache) as transport:
+        api = client(sdk, "sync", transport)
+        call(sdk, api, asked[0])
+        start = perf_counter()
+        for prompt in asked[1:]:
+            call(sdk, api, prompt)
+        return (perf_counter() - start) / (len(asked) - 1) * 1e6
+
+
+async def time_async(way: str, sdk: str, cache: Cache, asked: list[str]) -> float:
+    """Microseconds a call."""
+    async with over_async(way, sdk, cache) as transport:
+        api = client(sdk, "async", transport)
+        await call(sdk, api, asked[0])
+        start = perf_counter()
+        for prompt in asked[1:]:
+            await call(sdk, api, prompt)
+        return (perf_counter() - start) / (len(asked) - 1) * 1e6
+
+
+def fill(sdk: str, cache: Cache, asked: list[str]) -> None:
+    """The run that is replayed."""
+    with CachingTransport(cache, client=httpx2.Client(transport=AtOnce(sdk))) as transport:
+        api = client(sdk, "sync", transport)
+        for prompt in asked:
+            assert not inspect.isawaitable(call(sdk, api, prompt))
+
+
+def measure(sdk: str, calls: int, repeats: int) -> Timings:
+    """All ways and colours in turn."""
+    timings: Timings = defaultdict(list)
+    for case in ("samples of one prompt", "different prompts"):
+        asked = prompts(case, calls)
+        with TemporaryDirectory() as folder, Cache(Path(folder)) as cache:
+            fill(sdk, cache, asked)
+            for _ in range(repeats):
+                for way in WAYS:
+                    if way != "entered stack":
+                        timings["sync", way, case].append(time_sync(way, sdk, cache, asked))
+                    for colour in ("asyncio", "trio"):
+                        timed: Callable[..., Any] = time_async
+                        timings[colour, way, case].append(anyio.run(timed, way, sdk, cache, asked, backend=colour))
+    return timings
+
+
+def table(sdk: str, timings: Timings) -> Table:
+    """What was measured, with what it adds to the bare SDK."""
+    shown = Table("", *("sync", "asyncio", "trio"), title=f"{sdk} {version(sdk)}: µs a call")
+    for case in ("samples of one prompt", "different prompts"):
+        for way in WAYS:
+            cells: list[str] = []
+            for colour in ("sync", "asyncio", "trio"):
+                turns = timings.get((colour, way, case))
+                bare = min(timings[colour, "bare", case])
+                added = "" if way == "bare" or not turns else f" (+{(min(turns) / bare - 1) * 100:.0f} %)"
+                cells.append("-" if not turns else f"{min(turns):.0f}{added}")
+            shown.add_row(f"{way}, {case}" if way != "bare" else f"bare ({case})", *cells)
+    return shown
+
+
+@click.command()
+@click.option("--calls", default=400, show_default=True, help="Calls of each turn.")
+@click.option("--repeats", default=7, show_default=True, help="Turns of each way.")
+@click.option("--short", is_flag=True, help="20 calls, once: to see that it runs.")
+def main(calls: int, repeats: int, short: bool) -> None:
+    """Print what a hit costs under the OpenAI and the Anthropic SDK."""
+    console = Console(width=110)
+    for sdk in ("openai", "anthropic"):
+        console.print(table(sdk, measure(sdk, *((20, 1) if short else (calls, repeats)))))
+    console.print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}")
+
+
+if __name__ == "__main__":
+    main()
