@@ -1,9 +1,10 @@
-"""The Cacher at work in one run: three loops, linked by streams.
+"""The Cacher at work in one run: its loops, linked by streams.
 
 *Intake* deals positions and answers what is known, *ordering* passes purchases on
 to the stage below, *collecting* stores what comes back and answers those who wait
 for it. So a hit never waits behind a purchase, and whatever piles up while one
-commit is made is stored together by the next.
+commit is made is stored together by the next. While intake waits for work, a request may
+be dealt without it, by whoever asks; what then still has to wait is a job for later.
 """
 
 from __future__ import annotations

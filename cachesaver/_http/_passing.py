@@ -96,7 +96,9 @@ def _closing_stream(family: Any) -> Any:
                 yield piece
 
         async def aclose(self) -> None:
-            await self._response.aclose()
-            await self._client.aclose()
+            try:
+                await self._response.aclose()
+            finally:
+                await self._client.aclose()
 
     return ClosingStream

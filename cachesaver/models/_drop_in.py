@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, ClassVar, cast
 
 from anyio import NoEventLoopError
 from anyio.lowlevel import current_token
@@ -55,6 +55,43 @@ def cached(
     if caches(given):
         return given
     return make(kind, given, CachingTransport(cachedir, limiter, namespace, mode=mode, client=given))
+
+
+class DropIn:
+    """The constructor of an SDK's client class that takes an `http_client`: it gets one with a cache underneath.
+
+    *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
+    *namespace* that of requests outside every `with namespace(...)`; *limiter* lends
+    API keys; *mode* is that of the `Cacher`. All else is the SDK's own.
+    """
+
+    http_kind: ClassVar[Any]  #: the SDK's own class of HTTP clients
+    make_http: ClassVar[Any]  #: `sync_client` or `async_client`
+
+    def __init__(
+        self,
+        *,
+        cachedir: Where = CACHEDIR,
+        namespace: str | None = None,
+        limiter: Limiter | None = None,
+        mode: Mode = "reuse",
+        http_client: Any = None,
+        **options: Any,
+    ) -> None:
+        client = cached(self.make_http, self.http_kind, http_client, cachedir, limiter, namespace, mode)
+        cast("Any", super()).__init__(http_client=client, **options)
+
+
+class SyncDropIn(DropIn):
+    """For a sync client."""
+
+    make_http = staticmethod(sync_client)
+
+
+class AsyncDropIn(DropIn):
+    """For an async client."""
+
+    make_http = staticmethod(async_client)
 
 
 def pair(

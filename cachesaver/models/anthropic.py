@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ._drop_in import CACHEDIR, Limiter, Mode, Where, async_client, cached, missing, sync_client
+from ._drop_in import AsyncDropIn, SyncDropIn, missing
 
 try:
     import anthropic
@@ -12,42 +10,13 @@ except ImportError as error:
     raise ImportError(missing("anthropic", "anthropic")) from error
 
 
-class Anthropic(anthropic.Anthropic):
-    """`anthropic.Anthropic`, and what it asks a model for is cached.
+class Anthropic(SyncDropIn, anthropic.Anthropic):
+    """`anthropic.Anthropic`, and what it asks a model for is cached; see `DropIn` for what it takes beside."""
 
-    *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
-    *namespace* that of requests outside every `with namespace(...)`; *limiter* lends
-    API keys; *mode* is that of the `Cacher`. All else is the SDK's own.
-    """
-
-    def __init__(
-        self,
-        *,
-        cachedir: Where = CACHEDIR,
-        namespace: str | None = None,
-        limiter: Limiter | None = None,
-        mode: Mode = "reuse",
-        http_client: Any = None,
-        **options: Any,
-    ) -> None:
-        kind = anthropic.DefaultHttpxClient
-        client = cached(sync_client, kind, http_client, cachedir, limiter, namespace, mode)
-        super().__init__(http_client=client, **options)
+    http_kind = anthropic.DefaultHttpxClient
 
 
-class AsyncAnthropic(anthropic.AsyncAnthropic):
-    """`anthropic.AsyncAnthropic`, on asyncio and on trio, and what it asks a model for is cached; see `Anthropic`."""
+class AsyncAnthropic(AsyncDropIn, anthropic.AsyncAnthropic):
+    """`anthropic.AsyncAnthropic`, on asyncio and on trio, and what it asks a model for is cached."""
 
-    def __init__(
-        self,
-        *,
-        cachedir: Where = CACHEDIR,
-        namespace: str | None = None,
-        limiter: Limiter | None = None,
-        mode: Mode = "reuse",
-        http_client: Any = None,
-        **options: Any,
-    ) -> None:
-        kind = anthropic.DefaultAsyncHttpxClient
-        client = cached(async_client, kind, http_client, cachedir, limiter, namespace, mode)
-        super().__init__(http_client=client, **options)
+    http_kind = anthropic.DefaultAsyncHttpxClient

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
-from ._drop_in import CACHEDIR, Limiter, Mode, Where, async_client, cached, missing, sync_client
+from ._drop_in import CACHEDIR, Limiter, Mode, Where, async_client, cached, missing, on_trio, sync_client
 
 try:
     import httpx2
     import huggingface_hub
 except ImportError as error:
     raise ImportError(missing("huggingface_hub", "huggingface")) from error
+
+
+ON_TRIO = (
+    "Hugging Face's SDK reads the answer of text_generation in a thread of asyncio, so on trio it cannot. Nothing was"
+    " sent. Use chat_completion, or InferenceClient(...).text_generation in trio.to_thread.run_sync"
+)
 
 
 class InferenceClient(huggingface_hub.InferenceClient):
@@ -53,6 +59,11 @@ class AsyncInferenceClient(huggingface_hub.AsyncInferenceClient):
         client = cached(async_client, httpx2.AsyncClient, None, cachedir, limiter, namespace, mode)
         self._async_client = client
         self.exit_stack.push_async_callback(client.aclose)
+
+    async def text_generation(self, *args: Any, **options: Any) -> Any:  # pyright: ignore (the SDK overloads it)
+        if on_trio():
+            raise RuntimeError(ON_TRIO)
+        return await cast("Any", super()).text_generation(*args, **options)
 
 
 def _with_session(method: Any, client: Any) -> Any:

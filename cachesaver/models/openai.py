@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ._drop_in import CACHEDIR, Limiter, Mode, Where, async_client, cached, missing, sync_client
+from ._drop_in import AsyncDropIn, SyncDropIn, missing
 
 try:
     import openai
@@ -17,83 +15,25 @@ except ImportError as error:
 from ._openai_api import AsyncCachedOpenAIAPI as AsyncCachedOpenAIAPI
 
 
-class OpenAI(openai.OpenAI):
-    """`openai.OpenAI`, and what it asks a model for is cached.
+class OpenAI(SyncDropIn, openai.OpenAI):
+    """`openai.OpenAI`, and what it asks a model for is cached; see `DropIn` for what it takes beside."""
 
-    *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
-    *namespace* that of requests outside every `with namespace(...)`; *limiter* lends
-    API keys; *mode* is that of the `Cacher`. All else is the SDK's own.
-    """
-
-    def __init__(
-        self,
-        *,
-        cachedir: Where = CACHEDIR,
-        namespace: str | None = None,
-        limiter: Limiter | None = None,
-        mode: Mode = "reuse",
-        http_client: Any = None,
-        **options: Any,
-    ) -> None:
-        kind = openai.DefaultHttpxClient
-        client = cached(sync_client, kind, http_client, cachedir, limiter, namespace, mode)
-        super().__init__(http_client=client, **options)
+    http_kind = openai.DefaultHttpxClient
 
 
-class AsyncOpenAI(openai.AsyncOpenAI):
-    """`openai.AsyncOpenAI`, on asyncio and on trio, and what it asks a model for is cached; see `OpenAI`."""
+class AsyncOpenAI(AsyncDropIn, openai.AsyncOpenAI):
+    """`openai.AsyncOpenAI`, on asyncio and on trio, and what it asks a model for is cached."""
 
-    def __init__(
-        self,
-        *,
-        cachedir: Where = CACHEDIR,
-        namespace: str | None = None,
-        limiter: Limiter | None = None,
-        mode: Mode = "reuse",
-        http_client: Any = None,
-        **options: Any,
-    ) -> None:
-        kind = openai.DefaultAsyncHttpxClient
-        client = cached(async_client, kind, http_client, cachedir, limiter, namespace, mode)
-        super().__init__(http_client=client, **options)
+    http_kind = openai.DefaultAsyncHttpxClient
 
 
-class AzureOpenAI(openai.AzureOpenAI):
-    """`openai.AzureOpenAI`, and what it asks a model for is cached.
+class AzureOpenAI(SyncDropIn, openai.AzureOpenAI):
+    """`openai.AzureOpenAI`, and what it asks a model for is cached; see `DropIn` for what it takes beside."""
 
-    *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
-    *namespace* that of requests outside every `with namespace(...)`; *limiter* lends
-    API keys; *mode* is that of the `Cacher`. All else is the SDK's own.
-    """
-
-    def __init__(
-        self,
-        *,
-        cachedir: Where = CACHEDIR,
-        namespace: str | None = None,
-        limiter: Limiter | None = None,
-        mode: Mode = "reuse",
-        http_client: Any = None,
-        **options: Any,
-    ) -> None:
-        kind = openai.DefaultHttpxClient
-        client = cached(sync_client, kind, http_client, cachedir, limiter, namespace, mode)
-        super().__init__(http_client=client, **options)
+    http_kind = openai.DefaultHttpxClient
 
 
-class AsyncAzureOpenAI(openai.AsyncAzureOpenAI):
-    """`openai.AsyncAzureOpenAI`, on asyncio and on trio, and what it asks a model for is cached; see `OpenAI`."""
+class AsyncAzureOpenAI(AsyncDropIn, openai.AsyncAzureOpenAI):
+    """`openai.AsyncAzureOpenAI`, on asyncio and on trio, and what it asks a model for is cached."""
 
-    def __init__(
-        self,
-        *,
-        cachedir: Where = CACHEDIR,
-        namespace: str | None = None,
-        limiter: Limiter | None = None,
-        mode: Mode = "reuse",
-        http_client: Any = None,
-        **options: Any,
-    ) -> None:
-        kind = openai.DefaultAsyncHttpxClient
-        client = cached(async_client, kind, http_client, cachedir, limiter, namespace, mode)
-        super().__init__(http_client=client, **options)
+    http_kind = openai.DefaultAsyncHttpxClient
