@@ -274,6 +274,16 @@ class TestTrio:
         assert "cachesaver.models.openai.AsyncOpenAI(base_url='https://api.mistral.ai/v1'" in str(error)
         assert server.requests == []
 
+    def test_huggingface(self, server: ProviderServer, tmp_path: Path) -> None:
+        """F4: the SDK would read the answer in a thread of asyncio; before anything is sent, the error says so."""
+
+        def ask(client: Any) -> Any:
+            return client.text_generation("hello", model=f"{server.url}/hf-inference/models/m")
+
+        (error,) = ask_in("trio", "huggingface", server.url, ask, cachedir=tmp_path)
+        assert "trio.to_thread.run_sync" in str(error)
+        assert server.requests == []
+
     def test_mistral_by_the_way_that_is_named(self, server: ProviderServer, tmp_path: Path) -> None:
         """S12: what it asked before is known there: one cache for both."""
         asked(ask_in("sync", "mistral", server.url, say("mistral"), cachedir=tmp_path))

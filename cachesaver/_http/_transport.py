@@ -6,23 +6,23 @@ import os
 import weakref
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from threading import Lock, local
 from types import TracebackType
 from typing import Any, Self
 
-from anyio import Event, NoEventLoopError, RunFinishedError, from_thread
-from anyio.lowlevel import EventLoopToken, checkpoint, current_token
+from anyio.lowlevel import checkpoint
 
 from .._cache import Cache
 from .._cacher import Cacher, Mode
 from .._dispatcher import Dispatcher
-from .._errors import CacheSaverError, Closed
+from .._errors import CacheSaverError
 from .._labels import check_label, context_namespace, current_request_id
 from .._stage import Stage
-from .._threads import completed, stands_still
+from .._threads import completed
 from ._endpoint import VERSIONS, question
+from ._entered import ask, ask_from_thread
 from ._exchange import Exchange
 from ._home import Home
 from ._model import HTTPModel
@@ -32,20 +32,6 @@ from ._reply import refusal, reply
 _LABELS = (b"x-cachesaver-namespace", b"x-cachesaver-request-id")
 _VERSIONS = tuple(name.encode() for name in VERSIONS)
 _TOLD = frozenset(_LABELS + _VERSIONS)
-
-OTHER_LOOP = (
-    "the stack under this client runs in another event loop; ask in the loop that entered it, or give the client a"
-    " folder instead of a stack: then it keeps one in a thread of its own, for every loop"
-)
-BLOCKED = (
-    "a sync call here would block the event loop that has to answer it; use the async client, or"
-    " anyio.to_thread.run_sync, or give the client a folder instead of a stack"
-)
-NOT_RUNNING = "the stack under this client is not running: ask inside its `async with` block"
-STILL = (
-    "the event loop of the stack under this client stands still, so nobody would answer; ask while it runs, or give"
-    " the client a folder instead of a stack"
-)
 
 Where = str | os.PathLike[str] | Cache | Stage
 
@@ -117,7 +103,7 @@ class CachingTransport:
             return self._passing.send(request)
         try:
             if self._stage is not None:
-                return _ask_from_thread(self._stage, exchange)
+                return ask_from_thread(self._stage, exchange)
             home, ready = self._hand_over(exchange)
             try:
                 ready.result()
@@ -136,7 +122,7 @@ class CachingTransport:
             return await self._passing.send_async(request, self._open_home)
         try:
             if self._stage is not None:
-                return await _ask(self._stage, exchange)
+                return await ask(self._stage, exchange)
             await checkpoint()  # a turn for everybody, as in `Cacher.submit`
             home, ready = self._hand_over(exchange, in_line=self._line.waiting > 0)
             try:
@@ -218,56 +204,6 @@ class CachingTransport:
                 self._ending = weakref.finalize(self, home.begin_close)
                 self._ending.atexit = False  # there Home itself does more
             return home
-
-
-async def _ask(stage: Stage, exchange: Exchange) -> Any:
-    if not stage.running:
-        raise Closed(NOT_RUNNING)
-    if stage.loop != current_token():
-        raise Closed(OTHER_LOOP)
-    ready = Event()
-    exchange.when_ready = ready.set
-    try:
-        await stage.submit([exchange.open(stage)])
-        if not ready.is_set():
-            await ready.wait()
-        return reply(exchange)
-    except BaseException:
-        exchange.leave()
-        raise
-
-
-def _ask_from_thread(stage: Stage, exchange: Exchange) -> Any:
-    """Ask a stack whose event loop runs in another thread."""
-    ready: Future[None] = Future()
-    exchange.when_ready = lambda: ready.set_result(None)
-    if stage.loop is None or not stage.running:
-        raise Closed(NOT_RUNNING)
-    if stage.loop == _running_loop():
-        raise Closed(BLOCKED)
-    if stands_still(stage.loop):
-        raise Closed(STILL)
-    try:
-        from_thread.run(_submit, stage, exchange, token=stage.loop)
-        ready.result()
-        return reply(exchange)
-    except RunFinishedError:
-        raise Closed("the event loop of the stack under this client has ended") from None
-    except BaseException:
-        with suppress(RunFinishedError):
-            from_thread.run_sync(exchange.leave, token=stage.loop)
-        raise
-
-
-async def _submit(stage: Stage, exchange: Exchange) -> None:
-    await stage.submit([exchange.open(stage)])
-
-
-def _running_loop() -> EventLoopToken | None:
-    try:
-        return current_token()
-    except NoEventLoopError:
-        return None
 
 
 @asynccontextmanager

@@ -1,0 +1,80 @@
+"""Asking a stack that the user has entered: in its event loop, or from a thread beside it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from anyio import Event, NoEventLoopError, RunFinishedError, from_thread
+from anyio.lowlevel import EventLoopToken, current_token
+
+from .._errors import Closed
+from .._stage import Stage
+from .._threads import stands_still
+from ._exchange import Exchange
+from ._reply import reply
+
+OTHER_LOOP = (
+    "the stack under this client runs in another event loop; ask in the loop that entered it, or give the client a"
+    " folder instead of a stack: then it keeps one in a thread of its own, for every loop"
+)
+BLOCKED = (
+    "a sync call here would block the event loop that has to answer it; use the async client, or"
+    " anyio.to_thread.run_sync, or give the client a folder instead of a stack"
+)
+NOT_RUNNING = "the stack under this client is not running: ask inside its `async with` block"
+STILL = (
+    "the event loop of the stack under this client stands still, so nobody would answer; ask while it runs, or give"
+    " the client a folder instead of a stack"
+)
+
+
+async def ask(stage: Stage, exchange: Exchange) -> Any:
+    if not stage.running:
+        raise Closed(NOT_RUNNING)
+    if stage.loop != current_token():
+        raise Closed(OTHER_LOOP)
+    ready = Event()
+    exchange.when_ready = ready.set
+    try:
+        await stage.submit([exchange.open(stage)])
+        if not ready.is_set():
+            await ready.wait()
+        return reply(exchange)
+    except BaseException:
+        exchange.leave()
+        raise
+
+
+def ask_from_thread(stage: Stage, exchange: Exchange) -> Any:
+    """Ask a stack whose event loop runs in another thread."""
+    ready: Future[None] = Future()
+    exchange.when_ready = lambda: ready.set_result(None)
+    if stage.loop is None or not stage.running:
+        raise Closed(NOT_RUNNING)
+    if stage.loop == _running_loop():
+        raise Closed(BLOCKED)
+    if stands_still(stage.loop):
+        raise Closed(STILL)
+    try:
+        from_thread.run(_submit, stage, exchange, token=stage.loop)
+        ready.result()
+        return reply(exchange)
+    except RunFinishedError:
+        raise Closed("the event loop of the stack under this client has ended") from None
+    except BaseException:
+        with suppress(RunFinishedError):
+            from_thread.run_sync(exchange.leave, token=stage.loop)
+        raise
+
+
+async def _submit(stage: Stage, exchange: Exchange) -> None:
+    await stage.submit([exchange.open(stage)])
+
+
+def _running_loop() -> EventLoopToken | None:
+    try:
+        return current_token()
+    except NoEventLoopError:
+        return None
