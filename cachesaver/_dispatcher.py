@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any
+import re
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, cast
 
 from anyio import CancelScope, create_task_group, current_time, get_cancelled_exc_class
 
 from ._errors import Closed, ModelError
+from ._limits._limiter import RoundRobinLimiter
+from ._limits._pushback import Fate, read
+from ._limits._resource import Resource
 from ._model import ModelCall
 from ._prompt import encode
 from ._records import Answer
-from ._resource import Resource
 from ._stage import Inbox, Stage, Tickets
 from ._stats import tokens_paid
 from ._ticket import ABANDONED, Abandoned, Draw, Ticket, own_error, still_wanted
@@ -22,7 +25,7 @@ STOPPED = "the stack was stopped before the model had answered; ask again in a n
 
 
 class Dispatcher(Stage):
-    """Calls a model, one task a call, with a resource of *limiter* for each call.
+    """Calls a model, one task a call, with a resource of *limiter* for each call; asks again as the limiter says.
 
     The model is any object with `request(prompt)` or `batch_request(prompts)`, or a
     function of a prompt; sync or async. It gets `n`, `namespace`, `request_id` and
@@ -95,8 +98,9 @@ class Dispatcher(Stage):
                 raise ModelError(f"the model was asked for {ticket.n - before} answers and returned none", [])
 
     async def _call(self, ticket: Ticket, n: int, bought: list[Draw]) -> None:
-        async with self._lent() as resource:
+        async def call(resource: Any) -> None:
             if not ticket.wanted:  # they left while it waited for its turn
+                unused(resource)
                 raise Abandoned(ABANDONED)
             start = current_time()
             labels = {"namespace": ticket.namespace, "request_id": ticket.request_id, "resource": resource}
@@ -109,18 +113,24 @@ class Dispatcher(Stage):
                 self._take(answers, current_time() - start, bought)
                 charge(resource, bought[len(bought) - len(answers) :])
 
+        await self._lent(call, [ticket], n)
+
     async def _batch(self, tickets: Tickets) -> None:
         """One call for the whole list: n samples of a prompt are n prompts."""
+
+        async def call(resource: Any) -> None:
+            wanted = still_wanted(tickets)  # some left while it waited for its turn
+            if not wanted:
+                unused(resource)
+                return
+            prompts = [ticket.prompt.fresh() for ticket in wanted for _ in range(ticket.n)]
+            start = current_time()
+            with self._counted(start):
+                answers = await self._model.many(prompts, resource=resource)
+                self._deal(wanted, answers, current_time() - start, resource)
+
         try:
-            async with self._lent() as resource:
-                tickets = still_wanted(tickets)  # some left while it waited for its turn
-                if not tickets:
-                    return
-                prompts = [ticket.prompt.fresh() for ticket in tickets for _ in range(ticket.n)]
-                start = current_time()
-                with self._counted(start):
-                    answers = await self._model.many(prompts, resource=resource)
-                    self._deal(tickets, answers, current_time() - start, resource)
+            await self._lent(call, tickets, 1)
         except Exception as error:
             for ticket in tickets:
                 ticket.fail(own_error(error) or error)
@@ -163,8 +173,11 @@ class Dispatcher(Stage):
     def _counted(self, start: float) -> Generator[None]:
         try:
             yield
-        except Exception:
+        except Exception as error:
             self.tally.errors += 1
+            fate = read(error).fate
+            self.tally.refused += fate is Fate.REFUSED
+            self.tally.maybe_billed += fate is Fate.MAYBE_BILLED
             raise
         except get_cancelled_exc_class() as cancelled:
             if self._stopped:
@@ -179,16 +192,39 @@ class Dispatcher(Stage):
     def _stopped(self) -> bool:
         return any(scope is not None and scope.cancel_called for scope in (self._calls, self._scope))
 
-    @asynccontextmanager
-    async def _lent(self) -> AsyncGenerator[Any]:
+    async def _lent(self, call: Callable[[Any], Awaitable[None]], tickets: Sequence[Ticket], n: int) -> None:
+        """Have *call* ask for *n* samples of each of *tickets*, with a resource where there is a limiter."""
         if self.limiter is None:
-            yield None
-        else:
+            await call(None)
+        elif not isinstance(self.limiter, RoundRobinLimiter):
             async with self.limiter as resource:
-                yield resource
+                await call(resource)
+        else:
+            first = tickets[0]
+            prompt = first.prompt.fresh() if len(tickets) == 1 else [ticket.prompt.fresh() for ticket in tickets]
+            n *= sum(ticket.n for ticket in tickets) if self.takes_prompts else 1
+            turn = self.limiter.request(
+                prompt, n, namespace=first.namespace, model=model_of(prompt, first.prompt.scope)
+            )
+            await turn.call(call, resendable=lambda: not any(ticket.shown for ticket in tickets))
+
+
+def model_of(prompt: Any, scope: str | None) -> str | None:
+    """The name of the model that *prompt* asks; Gemini's and Hugging Face's is in the path."""
+    named = cast("dict[str, Any]", prompt).get("model") if isinstance(prompt, dict) else None
+    if isinstance(named, str):
+        return named
+    found = re.search(r"/models/([^:?]+)", scope or "")
+    return found and found[1]
 
 
 def charge(resource: Any, bought: Sequence[Draw]) -> None:
-    """Tell *resource*, if it is one of ours, the tokens that *bought* has cost."""
-    if isinstance(resource, Resource):
+    """Tell *resource*, if it is one of ours, the tokens that *bought* has cost, where they are known."""
+    if isinstance(resource, Resource) and any(draw.answer.usage for draw in bought):
         resource.used(tokens=sum(tokens_paid(draw.answer, draw.rank) for draw in bought))
+
+
+def unused(resource: Any) -> None:
+    """Tell *resource*, if it is one of ours, that nothing was sent with it."""
+    if isinstance(resource, Resource):
+        resource.unused()

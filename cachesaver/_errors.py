@@ -4,6 +4,7 @@ CacheSaverError
 ├── Closed            ask inside the `async with` block
 ├── StageCrashed      a bug in a stage: report it
 ├── ModelError        the model broke its contract: mend the model
+├── NoResources       no key of the limiter is left: add a new one
 ├── CacheMiss         offline, and the sample is not in the cache
 └── CacheError        the cache file: each says what was kept and what to do
     ├── CacheFull         no space
@@ -41,6 +42,10 @@ class ModelError(CacheSaverError):
     def __init__(self, message: str, answers: object = None) -> None:
         super().__init__(message)
         self.answers = answers
+
+
+class NoResources(CacheSaverError):
+    """Every resource of a limiter is retired: its key was refused, or its quota is used up. The message says which."""
 
 
 class CacheMiss(CacheSaverError):

@@ -23,6 +23,8 @@ class Stats:
     seconds_saved: float = 0.0
     tokens_spent: int = 0
     tokens_saved: int = 0
+    refused: int = 0  #: of the calls that failed, those that the provider would not take
+    maybe_billed: int = 0  #: and those of which nobody knows whether they are paid for
 
 
 class Tally:
@@ -30,7 +32,9 @@ class Tally:
 
     def __init__(self) -> None:
         self.requests = self.asked = self.hits = self.bought = self.merged = 0
-        self.failed = self.calls = self.errors = self.tokens_spent = self.tokens_saved = 0
+        self.failed = self.calls = self.errors = self.refused = self.maybe_billed = self.tokens_spent = (
+            self.tokens_saved
+        ) = 0
         self.seconds_spent = self.seconds_saved = 0.0
 
     def spent(self, seconds: float) -> None:

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio._core._thread_cache import THREAD_CACHE
 
-from cachesaver import _limiter
+from cachesaver._limits import _limiter
 
 PATIENCE = 2.0  #: seconds of real time in which a thread that was told to end must have ended
 DESCRIPTORS = Path("/proc/self/fd")
@@ -27,7 +27,7 @@ class Leaks:
         # What exists only inside an event loop is gone when the test has ended,
         # so it is noted when the loop ends, or kept alive until it was looked at.
         self._tasks: list[str] = []
-        self._lenders: list[Any] = []
+        self._pools: list[Any] = []
         self._threads: set[threading.Thread] = set()
         self._descriptors: set[tuple[str, str]] = set()
         self._hook(monkeypatch)
@@ -35,7 +35,7 @@ class Leaks:
     def begin(self) -> None:
         """What there is now is nobody's leak."""
         self._tasks.clear()
-        self._lenders.clear()
+        self._pools.clear()
         self._threads = set(threading.enumerate()) - idle_workers()  # one of those may be put to work, and left at it
         self._descriptors = descriptors()
 
@@ -57,17 +57,16 @@ class Leaks:
             yield f"a descriptor: {number} -> {target}"
 
     def _left_loans(self) -> Iterator[str]:
-        for lender in self._lenders:
-            room = lender._room
-            lent = [resource for resource in lender._turn if resource.in_use]
-            if lent or lender._held or room.borrowed_tokens or lender._queue.locked():
-                yield f"a loan: {lent}, {room.borrowed_tokens} tokens of {room.total_tokens:.0f} are borrowed"
+        for pool in self._pools:
+            lent = [key.name for key in pool._turn if key.in_use]
+            if lent or pool._line or pool._keepers:
+                yield f"a loan: {lent}, {len(pool._line)} wait, {len(pool._keepers)} keep the time"
 
     def _hook(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", self._before(asyncio.runners._cancel_all_tasks))
         monkeypatch.setattr(trio, "run", self._around(trio.run))
         monkeypatch.setattr(trio.lowlevel, "start_guest_run", self._around(trio.lowlevel.start_guest_run))
-        monkeypatch.setattr(_limiter, "_Lender", self._kept(_limiter._Lender))
+        monkeypatch.setattr(_limiter, "Pool", self._kept(_limiter.Pool))
 
     def _before(self, cancel_all: Callable[[asyncio.AbstractEventLoop], None]) -> Callable[..., None]:
         """Note what asyncio would cancel without a word when the main task is done."""
@@ -95,13 +94,13 @@ class Leaks:
 
         return running
 
-    def _kept(self, lender: type[Any]) -> type[Any]:
-        """The same class; keeps its instances alive, which otherwise go with their event loop, loans and all."""
+    def _kept(self, pool: type[Any]) -> type[Any]:
+        """The same class; keeps its instances, which otherwise go with their limiter, loans and all."""
 
-        class Kept(lender):
-            def __init__(kept) -> None:
-                super().__init__()
-                self._lenders.append(kept)
+        class Kept(pool):
+            def __init__(kept, **options: Any) -> None:
+                super().__init__(**options)
+                self._pools.append(kept)
 
         return Kept
 

@@ -97,7 +97,7 @@ def test_control_a_leaked_loan(leaks: Leaks, backend: str) -> None:
         await limiter.__aenter__()
 
     anyio.run(main, backend=backend)
-    assert leaks.found() == ["a loan: [<Resource 1 of 3 in use>], 1 tokens of 3 are borrowed"]
+    assert leaks.found() == ["a loan: ['number 1'], 0 wait, 0 keep the time"]
 
 
 LEAKY = """

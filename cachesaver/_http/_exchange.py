@@ -17,7 +17,12 @@ Headers = list[tuple[str, str]]
 
 
 class Refused(Exception):
-    """What the server said instead of an answer; the caller gets it as it came, and nothing is stored."""
+    """What the server said instead of an answer; the caller gets it as it came, and nothing is stored.
+
+    It is *final* where a limiter asks again, or not: then the SDK shall not.
+    """
+
+    final = False
 
     def __init__(self, status: int, headers: Headers, content: bytes) -> None:
         super().__init__(f"the server answered with status {status}")

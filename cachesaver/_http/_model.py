@@ -7,8 +7,9 @@ from typing import Any, Self
 
 from anyio import CapacityLimiter, from_thread, to_thread
 
+from .._limits._resource import Resource
 from ._dialect import Body
-from ._exchange import Exchange
+from ._exchange import Exchange, Refused
 from ._family import family_of
 from ._incoming import Incoming
 from ._outgoing import outgoing
@@ -57,12 +58,21 @@ class HTTPModel:
         client = self._client or self._client_of(origin.family)
         try:
             if hasattr(client, "aclose"):
-                await _converse(client, asked, incoming)
+                await _converse(client, asked, incoming, resource)
             else:
                 self._threads = self._threads or CapacityLimiter(_THREADS)
                 await to_thread.run_sync(
-                    _converse_in_thread, client, asked, incoming, abandon_on_cancel=True, limiter=self._threads
+                    _converse_in_thread,
+                    client,
+                    asked,
+                    incoming,
+                    resource,
+                    abandon_on_cancel=True,
+                    limiter=self._threads,
                 )
+        except Refused as refused:
+            refused.final = resource is not None
+            raise
         except family_of(client).RequestError as error:
             if isinstance(error, origin.family.RequestError):
                 raise
@@ -79,9 +89,10 @@ class HTTPModel:
         return client
 
 
-async def _converse(client: Any, asked: Body, incoming: Incoming) -> None:
+async def _converse(client: Any, asked: Body, incoming: Incoming, resource: Any) -> None:
     response = await client.send(client.build_request(**asked), stream=True)
     try:
+        _hear(resource, response)
         if not incoming.head(response):
             incoming.content(await response.aread())
             return
@@ -96,9 +107,10 @@ async def _converse(client: Any, asked: Body, incoming: Incoming) -> None:
         await response.aclose()
 
 
-def _converse_in_thread(client: Any, asked: Body, incoming: Incoming) -> None:
+def _converse_in_thread(client: Any, asked: Body, incoming: Incoming, resource: Any) -> None:
     response = client.send(client.build_request(**asked), stream=True)
     try:
+        _hear(resource, response)
         if not incoming.head(response):
             incoming.content(response.read())
             return
@@ -111,3 +123,9 @@ def _converse_in_thread(client: Any, asked: Body, incoming: Incoming) -> None:
         from_thread.run_sync(incoming.end)
     finally:
         response.close()
+
+
+def _hear(resource: Any, response: Any) -> None:
+    """Tell *resource*, if it is one of ours, what the server says of limits."""
+    if isinstance(resource, Resource) and response.status_code == 200:  # of an error it is read with the rest
+        resource.announced(response.headers)

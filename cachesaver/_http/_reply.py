@@ -13,6 +13,7 @@ from ._family import pipe_stream
 from ._samples import Answer, describe
 
 HEADER = "x-cachesaver"
+NO_RETRY = ("x-should-retry", "false")
 # Not of this answer any more, or of the connection it came by.
 _DROPPED = frozenset(
     {"transfer-encoding", "connection", "keep-alive", "set-cookie", "content-encoding", "content-length"}
@@ -32,6 +33,8 @@ def reply(exchange: Exchange) -> Any:
         return _sampled(exchange)
     if isinstance(error, Refused):
         headers = [(name, value) for name, value in error.headers if name.lower() not in _DROPPED]
+        if error.final:
+            headers = [pair for pair in headers if pair[0].lower() != "x-should-retry"] + [NO_RETRY]
         return exchange.family.Response(error.status, headers=headers, content=error.content, request=exchange.http)
     if isinstance(error, CacheSaverError):
         return refusal(exchange, error)
@@ -63,5 +66,5 @@ def refusal(exchange: Exchange, error: CacheSaverError) -> Any:
     kind = type(error).__name__
     told: Body = {"message": str(error), "type": kind, "code": kind, "status": kind, "param": None}
     body = {"type": "error", "error": told, "message": str(error), "detail": str(error)}
-    headers = {"content-type": "application/json", "x-should-retry": "false", HEADER: kind}
+    headers = dict([("content-type", "application/json"), NO_RETRY, (HEADER, kind)])
     return exchange.family.Response(424, headers=headers, content=json.dumps(body).encode(), request=exchange.http)

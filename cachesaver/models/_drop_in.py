@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, cast
 
@@ -9,9 +10,11 @@ from anyio import NoEventLoopError
 from anyio.lowlevel import current_token
 
 from .._cacher import Mode as Mode
+from .._dispatcher import Dispatcher
 from .._http._family import family_of
 from .._http._transport import CachingTransport
 from .._http._transport import Where as Where
+from .._stage import Stage
 
 CACHEDIR = ".cachesaver"  #: the folder of the cache, beside the program's other files, where none is named
 
@@ -57,12 +60,27 @@ def cached(
     return make(kind, given, CachingTransport(cachedir, limiter, namespace, mode=mode, client=given))
 
 
+def one_layer_of_retries(options: dict[str, Any], cachedir: Where, limiter: Limiter | None) -> None:
+    """Where a limiter asks again, the SDK does not: it would multiply the attempts, and knows nothing of other keys."""
+    stage = cachedir if isinstance(cachedir, Stage) else None
+    if limiter is not None or any(isinstance(each, Dispatcher) and each.limiter for each in stages(stage)):
+        options.setdefault("max_retries", 0)
+
+
+def stages(stage: Stage | None) -> Iterator[Stage]:
+    """*stage* and those below it."""
+    while stage is not None:
+        yield stage
+        stage = stage.below
+
+
 class DropIn:
     """The constructor of an SDK's client class that takes an `http_client`: it gets one with a cache underneath.
 
     *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
     *namespace* that of requests outside every `with namespace(...)`; *limiter* lends
-    API keys; *mode* is that of the `Cacher`. All else is the SDK's own.
+    API keys, and asks again in place of the SDK; *mode* is that of the `Cacher`. All
+    else is the SDK's own.
     """
 
     http_kind: ClassVar[Any]  #: the SDK's own class of HTTP clients
@@ -79,6 +97,7 @@ class DropIn:
         **options: Any,
     ) -> None:
         client = cached(self.make_http, self.http_kind, http_client, cachedir, limiter, namespace, mode)
+        one_layer_of_retries(options, cachedir, limiter)
         cast("Any", super()).__init__(http_client=client, **options)
 
 

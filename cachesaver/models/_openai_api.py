@@ -18,6 +18,7 @@ from .._cacher import Mode
 from .._http._endpoint import prompt_within
 from .._http._endpoint import scope_of as _scope_of
 from .._http._samples import without_aside
+from .._limits._resource import Resource
 from .._presets import online
 from .._prompt import Prompt
 from .._request import Response
@@ -38,8 +39,8 @@ class AsyncCachedOpenAIAPI(AsyncContextManagerMixin):
         async with AsyncCachedOpenAIAPI(aclient=AsyncOpenAI(), cache=cache) as api:
             completion = await api.create_chat_completion({"model": "gpt-4.1-nano", "messages": [...]})
 
-    A *limiter* lends API keys: each call travels with the key it was lent, and the
-    client stays as it is. *scope* names the server in the cache; it defaults to the
+    A *limiter* lends API keys: each call travels with the key it was lent, and is asked
+    again in place of the SDK; the client stays as it is. *scope* names the server in the cache; it defaults to the
     host and path that the client talks to. *mode* is that of the `Cacher`.
     """
 
@@ -52,7 +53,8 @@ class AsyncCachedOpenAIAPI(AsyncContextManagerMixin):
         scope: str | None = None,
         mode: Mode = "reuse",
     ) -> None:
-        self._model = _ChatModel(aclient)
+        # Where a limiter asks again, the SDK does not.
+        self._model = _ChatModel(aclient if limiter is None else aclient.with_options(max_retries=0))
         self.batcher: Batcher = online(self._model, cache, scope=scope, mode=mode, limiter=limiter)
 
     @asynccontextmanager
@@ -114,9 +116,12 @@ class _ChatModel:
         self._key_name = "api-key" if isinstance(client, AsyncAzureOpenAI) else "Authorization"
 
     async def request(self, prompt: Any, n: int, resource: Any, origin: dict[str, Any]) -> Sequence[dict[str, Any]]:
-        create = cast("Any", self._client.chat.completions.create)
+        create = cast("Any", self._client.chat.completions.with_raw_response.create)
         asked = {**origin, "n": n} if n > 1 else origin
-        completion: ChatCompletion = await create(**asked, extra_headers=self._headers(resource))
+        response = await create(**asked, extra_headers=self._headers(resource))
+        if isinstance(resource, Resource):
+            resource.announced(response.headers)
+        completion: ChatCompletion = response.parse()
         self.usages.append(completion.usage)
         return split(completion.to_dict(mode="json"))
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ._drop_in import CACHEDIR, Limiter, Mode, Where, async_client, cached, missing, on_trio, sync_client
+from ._drop_in import (
+    CACHEDIR,
+    Limiter,
+    Mode,
+    Where,
+    async_client,
+    cached,
+    missing,
+    on_trio,
+    one_layer_of_retries,
+    sync_client,
+)
 
 try:
     import cohere
@@ -36,6 +47,7 @@ class _Sync:
         client = cached(sync_client, httpx.Client, httpx_client, cachedir, limiter, namespace, mode)
         if httpx_client is None and timeout is None:
             timeout = TIMEOUT
+        one_layer_of_retries(options, cachedir, limiter)
         cast("Any", super()).__init__(*args, httpx_client=client, timeout=timeout, **options)
 
 
@@ -56,6 +68,7 @@ class _Async:
         client = cached(async_client, httpx.AsyncClient, httpx_client, cachedir, limiter, namespace, mode)
         if httpx_client is None and timeout is None:
             timeout = TIMEOUT
+        one_layer_of_retries(options, cachedir, limiter)
         cast("Any", super()).__init__(*args, httpx_client=client, timeout=timeout, **options)
         explain_trio(self)
 

@@ -1,0 +1,225 @@
+"""Pool: the state of a limiter, changed in one place at a time, whatever thread or event loop it is used from."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+from .._errors import NoResources
+from ._line import Line, Waiter
+from ._loops import Loop
+from ._pushback import UNKNOWN, Fate, Pushback
+from ._quota import Meters, Quota
+from ._rate import LeakyBucket
+from ._resource import Resource
+
+Rate = LeakyBucket | Mapping[str, LeakyBucket] | None
+
+
+class Group:
+    """Keys that share their quotas: one for each model."""
+
+    def __init__(self, rate: Rate, *, learns: bool) -> None:
+        self.rate = rate
+        self.adapts = False
+        self.keys: list[Key] = []
+        self._learns = learns
+        self._quotas: dict[str | None, Quota] = {}
+        self._meters = Meters(rate if isinstance(rate, LeakyBucket) else None)
+
+    def quota(self, model: str | None) -> Quota:
+        """The one for *model*."""
+        quota = self._quotas.get(model)
+        if quota is None:
+            own = self.rate.get(model) if isinstance(self.rate, Mapping) and model is not None else None
+            meters = self._meters if own is None else Meters(own)
+            quota = self._quotas[model] = Quota(meters, learns=self._learns, adapts=self.adapts)
+        return quota
+
+
+class Key:
+    """What is lent, and to how many."""
+
+    def __init__(self, data: Any, capacity: int | None, group: Group, name: str) -> None:
+        self.data = data
+        self.capacity = capacity
+        self.group = group
+        self.name = name
+        self.in_use = 0
+        self.retired: str | None = None  # why
+
+    @property
+    def has_room(self) -> bool:
+        return self.retired is None and (self.capacity is None or self.in_use < self.capacity)
+
+
+class Pool:
+    """The keys in turn, and the line of those who wait for one.
+
+    Nothing here waits. Whoever changes something hands out, before it lets go, what can
+    be handed out. Of the waiters in each event loop one keeps the time: it
+    wakes when the next resource will be ready by itself.
+    """
+
+    def __init__(self, *, learns: bool) -> None:
+        self._learns = learns
+        self._lock = Lock()
+        self._turn: deque[Key] = deque()
+        self._groups: dict[Any, Group] = {}
+        self._line = Line()
+        self._keepers: dict[Loop, Waiter] = {}
+        self._ready_at = math.inf  # when the next resource will be, that somebody waits for
+
+    def __str__(self) -> str:
+        live = sum(key.retired is None for key in self._turn)
+        in_use = sum(key.in_use for key in self._turn)
+        requests = "1 request" if in_use == 1 else f"{in_use} requests"
+        return f"{live} of {len(self._turn)} resources left, {requests} in flight, {len(self._line)} wait"
+
+    @contextmanager
+    def changing(self, now: float) -> Generator[float]:
+        """Change something, and hand out what can be lent then."""
+        with self._lock:
+            yield now
+            if self._line:
+                self._hand_out(now)
+
+    # What is lent
+
+    def add(self, data: Any, capacity: int | None, rate: Rate, group: str | None) -> None:
+        """One more to lend."""
+        with self._lock:
+            name = object() if group is None else group
+            shared = self._groups.get(name)
+            if shared is None:
+                shared = self._groups[name] = Group(rate, learns=self._learns)
+            elif rate is not None and rate != shared.rate:
+                raise ValueError(f"all keys of the group {group!r} share one rate: {shared.rate!r}, not {rate!r}")
+            shared.adapts |= capacity is None and self._learns
+            key = Key(data, capacity, shared, f"number {len(self._turn) + 1}" + (f" ({group})" if group else ""))
+            shared.keys.append(key)
+            self._turn.append(key)
+            now = [waiter.loop.now for waiter in self._line]
+            if now:
+                self._hand_out(now[0])
+
+    def give_back(self, resource: Resource, pushback: Pushback | None) -> list[str]:
+        """Its request has ended, well or as *pushback* says. Returns what the user should be told."""
+        key = resource.key
+        with self.changing(resource.loop.now) as now:
+            key.in_use -= 1
+            resource.quota.ended(resource.start, pushback, now)
+            if pushback is None or pushback.fate not in (Fate.KEY_INVALID, Fate.QUOTA_GONE):
+                return []
+            return self.retire([key] if pushback.fate is Fate.KEY_INVALID else key.group.keys, pushback.reason)
+
+    def retire(self, keys: Sequence[Key], reason: str) -> list[str]:
+        """Lend *keys* never again. Call it while `changing`."""
+        retired = [key for key in keys if key.retired is None]
+        for key in retired:
+            key.retired = reason
+        if retired and self.spent is not None:
+            for waiter in list(self._line):
+                self._line.leave(waiter)
+                waiter.error = self.spent
+                self._wake(waiter)
+        left = sum(key.retired is None for key in self._turn)
+        return [f"resource {key.name} is retired: {reason}; {left} of {len(self._turn)} are left" for key in retired]
+
+    @property
+    def spent(self) -> NoResources | None:
+        """The error that says why, where all are retired."""
+        if any(key.retired is None for key in self._turn):
+            return None
+        reasons = "; ".join(f"{key.name}: {key.retired}" for key in self._turn)
+        return NoResources(f"every resource of this limiter is retired ({reasons}). Add a new one: add_resource(key)")
+
+    # Who waits
+
+    def join(self, waiter: Waiter) -> None:
+        """Stand in line, or be served at once."""
+        if not self._turn:
+            raise RuntimeError("this limiter has no resources: call add_resource(key) first")
+        with self._lock:
+            waiter.error = self.spent
+            if waiter.error is None:
+                self._line.join(waiter)
+                self._hand_out(waiter.loop.now)
+
+    def leave(self, waiter: Waiter) -> None:
+        """*waiter* was cancelled: it has spent nothing."""
+        with self.changing(waiter.loop.now) as now:
+            resource, waiter.resource = waiter.resource, None
+            if resource is not None:
+                resource.key.in_use -= 1
+                resource.quota.unsent(resource.start)
+                resource.quota.ended(resource.start, UNKNOWN, now)
+            elif waiter.error is None:
+                self._line.leave(waiter)
+                self._release_keeper(waiter)
+
+    def look_at(self, waiter: Waiter) -> float:
+        """When *waiter* is to wake by itself: it keeps the time if nobody in its loop does."""
+        with self._lock:
+            if waiter.settled:
+                return -math.inf
+            keeper = self._keepers.setdefault(waiter.loop, waiter)
+            waiter.look_at = self._ready_at if keeper is waiter else math.inf
+            return waiter.look_at
+
+    def rested_at(self, model: str | None, now: float) -> float:
+        """When one that carries *model* will have rested."""
+        with self._lock:
+            return min((key.group.quota(model).rested_at for key in self._turn if key.retired is None), default=now)
+
+    def _hand_out(self, now: float) -> None:
+        while True:
+            self._ready_at = math.inf
+            first: tuple[Waiter, Key] | None = None
+            for waiter in self._line.heads():
+                key = self._next(waiter.ask.model, now)
+                if key is not None and (first is None or waiter < first[0]):
+                    first = waiter, key
+            if first is None:
+                break
+            self._lend(*first, now)
+        for keeper in self._keepers.values():
+            if self._ready_at < keeper.look_at:
+                self._wake(keeper)
+
+    def _next(self, model: str | None, now: float) -> Key | None:
+        """The next in turn that can be lent; else notes when one will be."""
+        for key in self._turn:
+            if key.has_room:
+                ready_at = key.group.quota(model).ready_at(now)
+                if ready_at <= now:
+                    return key
+                self._ready_at = min(self._ready_at, ready_at)
+        return None
+
+    def _lend(self, waiter: Waiter, key: Key, now: float) -> None:
+        self._turn.remove(key)
+        self._turn.append(key)
+        key.in_use += 1
+        quota = key.group.quota(waiter.ask.model)
+        waiter.resource = Resource(self, key, quota, quota.start(now, waiter.ask.cost), waiter.loop)
+        self._line.serve(waiter)
+        self._release_keeper(waiter)
+        self._wake(waiter)
+
+    def _release_keeper(self, waiter: Waiter) -> None:
+        """Somebody else keeps the time, if *waiter* did."""
+        if self._keepers.get(waiter.loop) is waiter:
+            del self._keepers[waiter.loop]
+            heir = next((other for other in self._line if other.loop is waiter.loop), None)
+            if heir is not None:
+                self._keepers[waiter.loop] = heir
+                self._wake(heir)
+
+    def _wake(self, waiter: Waiter) -> None:
+        if waiter.event is not None:
+            waiter.loop.set(waiter.event)
