@@ -59,7 +59,7 @@ class Leaks:
     def _left_loans(self) -> Iterator[str]:
         for pool in self._pools:
             lent = [key.name for key in pool._turn if key.in_use]
-            if lent or pool._line or pool._keepers:
+            if lent or pool._line or pool._keepers or pool._served:
                 yield f"a loan: {lent}, {len(pool._line)} wait, {len(pool._keepers)} keep the time"
 
     def _hook(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,9 +30,12 @@ class Ask:
 
 
 class Waiter:
-    """One request that waits, and what comes of it: a resource, or an error. *order* is its place, once it has one."""
+    """One request that waits, and what comes of it: a resource, or an error.
 
-    __slots__ = ("ask", "error", "event", "gone", "look_at", "loop", "order", "resource")
+    *order* is its place in the line, once it has one. It may go on when it is *called*.
+    """
+
+    __slots__ = ("ask", "called", "error", "event", "gone", "look_at", "loop", "order", "resource")
 
     def __init__(self, ask: Ask, loop: Loop, order: Order | None = None) -> None:
         self.ask = ask
@@ -42,11 +45,7 @@ class Waiter:
         self.error: Exception | None = None
         self.event: Event | None = None
         self.look_at = 0.0  # when it wakes by itself
-        self.gone = False
-
-    @property
-    def settled(self) -> bool:
-        return self.resource is not None or self.error is not None
+        self.gone = self.called = False
 
     def __lt__(self, other: Waiter) -> bool:
         return (self.order or ()) < (other.order or ())
@@ -66,7 +65,7 @@ class Line:
         self._served = 0.0  # the tag of the last one that was served
         self._last: dict[str, float] = {}  # the tag of each namespace's last one
         self._numbers = count()
-        self._waiting = 0
+        self._waiting = self._gone = 0  # of those that are gone, some are still in a queue
 
     def __len__(self) -> int:
         return self._waiting
@@ -95,6 +94,12 @@ class Line:
         """*waiter* waits no more."""
         waiter.gone = True
         self._waiting -= 1
+        self._gone += 1
+        if self._gone > self._waiting + 1000:
+            self._gone = 0
+            for lane in self._lanes.values():
+                lane[:] = [each for each in lane if not each.gone]
+                heapq.heapify(lane)
         if not self._waiting:
             self._lanes.clear()
             self._last.clear()

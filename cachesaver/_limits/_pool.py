@@ -62,7 +62,8 @@ class Pool:
 
     Nothing here waits. Whoever changes something hands out, before it lets go, what can
     be handed out. Of the waiters in each event loop one keeps the time: it
-    wakes when the next resource will be ready by itself.
+    wakes when the next resource will be ready by itself. Who was served is
+    called when the one before has gone on: of two woken at once, trio may run the later first.
     """
 
     def __init__(self, *, learns: bool) -> None:
@@ -72,6 +73,7 @@ class Pool:
         self._groups: dict[Any, Group] = {}
         self._line = Line()
         self._keepers: dict[Loop, Waiter] = {}
+        self._served: dict[Loop, deque[Waiter]] = {}  # who has not gone on yet
         self._ready_at = math.inf  # when the next resource will be, that somebody waits for
 
     def __str__(self) -> str:
@@ -126,7 +128,8 @@ class Pool:
             for waiter in list(self._line):
                 self._line.leave(waiter)
                 waiter.error = self.spent
-                self._wake(waiter)
+                self._release_keeper(waiter)
+                self._call(waiter)
         left = sum(key.retired is None for key in self._turn)
         return [f"resource {key.name} is retired: {reason}; {left} of {len(self._turn)} are left" for key in retired]
 
@@ -149,26 +152,35 @@ class Pool:
             if waiter.error is None:
                 self._line.join(waiter)
                 self._hand_out(waiter.loop.now)
+            else:
+                self._call(waiter)
+
+    def go_on(self, waiter: Waiter) -> None:
+        """*waiter* was called, and has what it came for."""
+        with self._lock:
+            self._call_next(waiter)
 
     def leave(self, waiter: Waiter) -> None:
         """*waiter* was cancelled: it has spent nothing."""
         with self.changing(waiter.loop.now) as now:
-            resource, waiter.resource = waiter.resource, None
-            if resource is not None:
-                resource.key.in_use -= 1
-                resource.quota.unsent(resource.start)
-                resource.quota.ended(resource.start, UNKNOWN, now)
-            elif waiter.error is None:
+            if waiter.resource is not None:
+                waiter.resource.key.in_use -= 1
+                waiter.resource.quota.unsent(waiter.resource.start)
+                waiter.resource.quota.ended(waiter.resource.start, UNKNOWN, now)
+            if waiter.resource is not None or waiter.error is not None:
+                self._call_next(waiter)
+            else:
                 self._line.leave(waiter)
                 self._release_keeper(waiter)
 
     def look_at(self, waiter: Waiter) -> float:
         """When *waiter* is to wake by itself: it keeps the time if nobody in its loop does."""
         with self._lock:
-            if waiter.settled:
-                return -math.inf
-            keeper = self._keepers.setdefault(waiter.loop, waiter)
-            waiter.look_at = self._ready_at if keeper is waiter else math.inf
+            waiter.look_at = math.inf
+            if waiter.called:
+                waiter.look_at = -math.inf
+            elif not waiter.gone and self._keepers.setdefault(waiter.loop, waiter) is waiter:
+                waiter.look_at = self._ready_at
             return waiter.look_at
 
     def rested_at(self, model: str | None, now: float) -> float:
@@ -209,7 +221,24 @@ class Pool:
         waiter.resource = Resource(self, key, quota, quota.start(now, waiter.ask.cost), waiter.loop)
         self._line.serve(waiter)
         self._release_keeper(waiter)
-        self._wake(waiter)
+        self._call(waiter)
+
+    def _call(self, waiter: Waiter) -> None:
+        served = self._served.setdefault(waiter.loop, deque())
+        served.append(waiter)
+        if len(served) == 1:
+            waiter.called = True
+            self._wake(waiter)
+
+    def _call_next(self, waiter: Waiter) -> None:
+        """*waiter* is out of the way."""
+        served = self._served[waiter.loop]
+        served.remove(waiter)
+        if not served:
+            del self._served[waiter.loop]
+        elif not served[0].called:
+            served[0].called = True
+            self._wake(served[0])
 
     def _release_keeper(self, waiter: Waiter) -> None:
         """Somebody else keeps the time, if *waiter* did."""

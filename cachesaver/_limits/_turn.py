@@ -118,13 +118,14 @@ class _Tries:
 async def _take(pool: Pool, waiter: Waiter) -> Resource:
     pool.join(waiter)
     try:
-        if waiter.settled:
+        if waiter.called:
             await checkpoint()
-        while not waiter.settled:
+        while not waiter.called:
             await _look(pool, waiter)
     except BaseException:
         pool.leave(waiter)
         raise
+    pool.go_on(waiter)
     if waiter.error is not None:
         raise waiter.error
     assert waiter.resource is not None
