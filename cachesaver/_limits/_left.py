@@ -37,7 +37,7 @@ class Left:
             return
         self._remaining = limit.remaining - (self.started - counted)  # what went out since is not in it
         self._reset_at = now + limit.reset
-        self.ready_at = min(self.ready_at, self._reset_at)
+        self.ready_at = self._reset_at if self._remaining < 1 else min(self.ready_at, self._reset_at)
 
     def start(self, now: float, cost: float) -> None:
         """A request of *cost* starts *now*."""

@@ -224,7 +224,12 @@ class Pool:
         self._call(waiter)
 
     def _call(self, waiter: Waiter) -> None:
-        served = self._served.setdefault(waiter.loop, deque())
+        served = self._served.get(waiter.loop)
+        if served is None and waiter.event is None:  # it has not waited, and nobody is before it
+            waiter.called = True
+            return
+        if served is None:
+            served = self._served[waiter.loop] = deque()
         served.append(waiter)
         if len(served) == 1:
             waiter.called = True
@@ -232,7 +237,9 @@ class Pool:
 
     def _call_next(self, waiter: Waiter) -> None:
         """*waiter* is out of the way."""
-        served = self._served[waiter.loop]
+        served = self._served.get(waiter.loop)
+        if served is None or waiter not in served:
+            return
         served.remove(waiter)
         if not served:
             del self._served[waiter.loop]
