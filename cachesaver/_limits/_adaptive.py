@@ -44,6 +44,7 @@ class Trial:
     paced: bool  # held up by the rate
     narrow: bool  # took the last place of the window
     first: bool  # first after a refusal
+    burst: int  # bursts of refusals told before its start
     stretch: Stretch
 
 
@@ -65,8 +66,9 @@ class Adaptive:
         self.window = FIRST_WINDOW
         self.rate = math.inf
         self._window_refused = self._rate_refused = math.inf
-        self._next = self._told = -math.inf  # next start by the pace; when the last burst of refusals was told
-        self._resuming = False  # whether the next start is the first since then
+        self._next = -math.inf  # next start by the pace
+        self._burst = 0  # bursts of refusals so far
+        self._resuming = False  # whether the next start is the first since the last one
         self._recent: deque[int] = deque(maxlen=RECENT)
         self._patience = MIN_PATIENCE
         self._raised: Literal["", "growth", "rate", "window"] = ""  # the last raise since the last cut
@@ -87,7 +89,7 @@ class Adaptive:
             self._stretch.first = self._since = now
         self._stretch.sent += 1
         first, self._resuming = self._resuming, False
-        return Trial(now, self.in_use, paced, self.in_use >= self.window, first, self._stretch)
+        return Trial(now, self.in_use, paced, self.in_use >= self.window, first, self._burst, self._stretch)
 
     def returned(self, trial: Trial, now: float) -> None:
         """Neither accepted nor refused: says nothing about the limits."""
@@ -113,14 +115,14 @@ class Adaptive:
     def refused(self, trial: Trial, now: float) -> None:
         self.in_use -= 1
         trial.stretch.sent -= 1
-        if trial.at < self._told:
+        if trial.burst != self._burst:
             return
-        self._told, self._resuming = now, True
+        self._burst, self._resuming = self._burst + 1, True
         if self.rate == math.inf:
             self.rate = max(1, self._stretch.sent) / max(1.0, trial.at - self._stretch.first)
         elif self._raised in ("", "window") and self._untried(trial.at_once):
             self._cut_window(trial.at_once)
-        elif trial.first:
+        elif trial.first and self._stretch.sent < ENOUGH:
             self._stretch.dry = True
             return
         else:

@@ -98,7 +98,8 @@ class Quota:
     def ended(self, start: Start, pushback: Pushback | None, now: float) -> None:
         """The request ended well, or as *pushback* says."""
         if pushback is None:
-            self._refusals = 0
+            if start.at >= self._pushed_back_at:  # of what went out before, an answer says nothing about the rest
+                self._refusals = 0
         elif pushback.fate is Fate.NOT_SENT:
             self.unsent(start)
             self._pushed_back(start, pushback, now)

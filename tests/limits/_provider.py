@@ -22,10 +22,11 @@ class APIStatusError(Exception):
 
 @dataclass
 class Bucket:
-    """So many a second, and as many as *depth* at once after a rest."""
+    """So many a second, *depth* at once after a rest; where it is *strict*, refused ones count too, as OpenAI's do."""
 
     rate: float
     depth: float
+    strict: bool = False
     level: float = field(init=False)
     at: float = field(init=False, default=-math.inf)
 
@@ -39,6 +40,8 @@ class Bucket:
         if self.level >= min(cost, self.depth) - 1e-9:
             self.level -= cost
             return None
+        if self.strict:
+            self.level = max(self.level - cost, -self.depth)
         return (min(cost, self.depth) - self.level) / self.rate
 
     def headers(self, name: str) -> dict[str, str]:

@@ -55,6 +55,7 @@ CASES = {
     "20 a second, without a Retry-After": Case(
         lambda s: Provider(lambda: Bucket(20, 5), seconds=s, retry_after=False), 20
     ),
+    "20 a second, refused ones count": Case(lambda s: Provider(lambda: Bucket(20, 5, strict=True), seconds=s), 20),
     "ten at once": Case(lambda s: Provider(at_once=10, seconds=s), 10),
     "forty at once": Case(lambda s: Provider(at_once=40, seconds=s), 40),
     "announced: 600 a minute": Case(lambda s: Provider(lambda: Bucket(10, 600), seconds=s, announces=True), 10),
