@@ -7,9 +7,22 @@ import sys
 from pathlib import Path
 
 
-def test_the_short_form_of_the_sdks_benchmark() -> None:
-    """Every way and colour of it, with a figure."""
-    command = [sys.executable, "-m", "tests.benchmarks.sdk", "--short"]
+def short_form(name: str) -> str:
+    """What it prints."""
+    command = [sys.executable, "-m", f"tests.benchmarks.{name}", "--short"]
     done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("own thread") == done.stdout.count("entered stack") == 4
+    return done.stdout
+
+
+def test_the_short_form_of_the_sdks_benchmark() -> None:
+    """Every way and colour of it, with a figure."""
+    printed = short_form("sdk")
+    assert printed.count("own thread") == printed.count("entered stack") == 4
+
+
+def test_the_short_form_of_the_limiters_benchmark() -> None:
+    """What a turn costs, and both servers."""
+    printed = short_form("limiters")
+    assert printed.count("ours, capacity") == 2
+    assert printed.count("ours, told nothing") == printed.count("tenacity, semaphore of 12") == 2

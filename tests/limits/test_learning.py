@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import openai
 import pytest
 from anyio import create_task_group, current_time, move_on_after
 
@@ -18,6 +19,7 @@ from cachesaver import RoundRobinLimiter
 from cachesaver._limits import _adaptive
 from cachesaver.testing import jumping
 
+from .._limited_server import limited_server
 from ._provider import APIStatusError, Bucket, Provider, Window
 
 WARM_UP = 60.0
@@ -143,3 +145,34 @@ def test_a_capacity_that_is_given_is_kept() -> None:
     provider = Provider()
     pressed("trio", provider, 1, 7)
     assert provider.peak == {"key 0": 7}
+
+
+def test_over_http() -> None:
+    """L4: once more with the openai SDK and a server, in real time, so shorter, and with room for a busy machine."""
+    chance = random.Random(3)
+    with limited_server(lambda: Bucket(40, 10), lambda: chance.uniform(0.1, 0.5)) as server:
+
+        async def main() -> None:
+            limiter = RoundRobinLimiter()
+            limiter.add_resource(None, capacity=None)
+            async with openai.AsyncOpenAI(base_url=server.url, api_key="key", max_retries=0) as client:
+
+                async def ask(_: Any) -> None:
+                    await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "?"}])
+
+                async def keep_asking() -> None:
+                    while True:
+                        await limiter.request().call(ask)
+
+                with move_on_after(18):
+                    async with create_task_group() as tasks:
+                        for _ in range(50):
+                            tasks.start_soon(keep_asking)
+
+        anyio.run(main, backend="trio")
+        account = server.accounts["Bearer key"]
+    begin = account.accepted[0]
+    accepted = [at for at in account.accepted if at - begin >= 12]
+    refused = [at for at in account.refused if at - begin >= 12]
+    assert len(accepted) / 6 >= 0.75 * 40
+    assert len(refused) <= 0.05 * len(accepted)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import httpx
 import pytest
+import sniffio
 from anyio import create_task_group, current_time, fail_after, move_on_after, sleep, wait_all_tasks_blocked
 
-from cachesaver import CacheSaverWarning, Dispatcher, NoResources, RoundRobinLimiter
+from cachesaver import CacheSaverWarning, Dispatcher, NoResources, Resource, RoundRobinLimiter
 
+from ..test_suspensions import WAYS, moments, ways
 from ._provider import APIStatusError
 
 pytestmark = pytest.mark.anyio
@@ -185,6 +188,35 @@ async def test_cancelled_while_it_waits_to_ask_again() -> None:
         await limiter.request().call(script)
     assert scope.cancelled_caught
     assert repr(limiter) == "<RoundRobinLimiter: 1 of 1 resources left, 0 requests in flight, 0 wait>"
+
+
+async def test_every_suspension_of_a_call_that_is_asked_again() -> None:
+    """L2, L4: cancelled while it waits, works, is refused, waits again: the key comes back."""
+    for way in ways(sniffio.current_async_library()):
+        for at in moments(way):
+            limiter = RoundRobinLimiter()
+            limiter.add_resource("key")  # nothing that takes time, which would stand still between the turns
+            refusals = [APIStatusError(429, {"retry-after": "0"}), None, None]
+
+            async def ask(resource: Resource, refusals: list[Any] = refusals) -> Any:
+                await anyio.lowlevel.checkpoint()
+                if error := refusals.pop(0):
+                    raise error
+                return resource.data
+
+            async def call(limiter: RoundRobinLimiter = limiter, ask: Any = ask) -> Any:
+                return await limiter.request(tokens=3).call(ask)
+
+            async with create_task_group() as tasks:
+                tasks.start_soon(call)
+                struck, _ = await WAYS[way](at, call)
+            assert repr(limiter) == "<RoundRobinLimiter: 1 of 1 resources left, 0 requests in flight, 0 wait>"
+            with fail_after(1):
+                async with limiter as resource:
+                    assert resource.data == "key"
+            if not struck:
+                break
+        assert at > 2
 
 
 class Model:
