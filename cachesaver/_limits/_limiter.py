@@ -9,8 +9,9 @@ from typing import Any, cast
 from anyio import get_current_task
 
 from ._estimate import Cost, estimate
+from ._key import Rate
 from ._line import Ask
-from ._pool import Pool, Rate
+from ._pool import Pool
 from ._rate import LeakyBucket
 from ._resource import Resource
 from ._turn import Retry, Turn

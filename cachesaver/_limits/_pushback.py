@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, cast
 
-from ._headers import Headers, wait
+from ._headers import Headers, seconds, wait
 
 
 class Fate(Enum):
@@ -46,7 +46,8 @@ _QUOTA_GONE = re.compile(
     r"insufficient_quota|billing_hard_limit|billing_not_active|credit balance is too low|insufficient[ _]balance", re.I
 )
 _KEY_INVALID = re.compile(r"invalid_api_key|api_key_invalid|api key not valid|account_deactivated", re.I)
-_DELAY = re.compile(r"""retryDelay['"]?\s*:\s*['"](\d+(?:\.\d+)?)s""")  # Google says it in the body
+# Google and OpenAI say it in the body, too.
+_DELAY = re.compile(r"""(?:retryDelay['"]?\s*:\s*['"]|try again in )((?:\d+(?:\.\d+)?(?:ms|[smhd]))+)""")
 # Classes of errors of httpx, httpx2, aiohttp and requests, which are not imported here, and of Python.
 _NO_CONNECTION = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefusedError", "gaierror"}
@@ -69,7 +70,7 @@ def read(error: BaseException) -> Pushback:
     fate = _of_status(status, text)
     told = wait(headers)
     if told is None and (delay := _DELAY.search(text)):
-        told = float(delay[1])
+        told = seconds(delay[1])
     return Pushback(fate, status, told, headers)
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ._pushback import lowered
 
 if TYPE_CHECKING:
+    from ._key import Key
     from ._loops import Loop
-    from ._pool import Key, Pool
+    from ._pool import Pool
     from ._quota import Quota, Start
 
 

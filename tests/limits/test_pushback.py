@@ -81,6 +81,7 @@ RESPONSES = [
     (429, {}, {"error": {"code": "insufficient_quota", "message": "You exceeded"}}, Fate.QUOTA_GONE, None),
     (429, {}, {"error": {"code": "rate_limit_exceeded", "message": "exceeded your quota"}}, Fate.REFUSED, None),
     (429, {}, {"error": {"code": "billing_hard_limit_reached"}}, Fate.QUOTA_GONE, None),
+    (429, {}, {"error": {"message": "Limit 3, Used 3. Please try again in 1h2m3.5s."}}, Fate.REFUSED, 3723.5),
     (400, {}, {"error": {"message": "Your credit balance is too low to access"}}, Fate.QUOTA_GONE, None),
     (402, {}, {"error": {"message": "Insufficient Balance"}}, Fate.QUOTA_GONE, None),
     (402, {}, {}, Fate.QUOTA_GONE, None),
