@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import get_ident
 from time import monotonic
 
 from anyio import Event, NoEventLoopError, current_time
@@ -16,13 +15,12 @@ class Loop:
 
     def __init__(self) -> None:
         self._wake = waker()
-        self._thread = get_ident()
         self._behind = monotonic() - current_time()
 
     @property
     def now(self) -> float:
         """Seconds, on the clock that all loops share: the monotonic one, unless this loop's time is virtual."""
-        return current_time() + self._behind if get_ident() == self._thread else monotonic()
+        return current_time() + self._behind if _running() is self else monotonic()
 
     def deadline(self, time: float) -> float:
         """*time* on this loop's own clock."""
@@ -30,7 +28,7 @@ class Loop:
 
     def set(self, event: Event) -> None:
         """Set *event*, which something in this loop waits for."""
-        if get_ident() == self._thread and _running() is self:
+        if _running() is self:
             event.set()
         else:
             self._wake(event.set)

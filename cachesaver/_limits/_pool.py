@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from threading import Lock
-from typing import Any
+from collections.abc import Callable, Sequence
+from threading import RLock
+from time import monotonic
+from typing import Any, TypeVar
 
 from .._errors import NoResources
 from ._key import Group, Key, Rate
@@ -15,6 +15,8 @@ from ._line import Line, Waiter
 from ._loops import Loop
 from ._pushback import UNKNOWN, Fate, Pushback
 from ._resource import Resource
+
+T = TypeVar("T")
 
 
 class Pool:
@@ -28,7 +30,9 @@ class Pool:
 
     def __init__(self, *, learns: bool) -> None:
         self._learns = learns
-        self._lock = Lock()
+        self._lock = RLock()
+        self._changing = False
+        self._late: deque[tuple[float, Callable[[float], object]]] = deque()
         self._turn: deque[Key] = deque()
         self._groups: dict[Any, Group] = {}
         self._line = Line()
@@ -42,19 +46,34 @@ class Pool:
         requests = "1 request" if in_use == 1 else f"{in_use} requests"
         return f"{live} of {len(self._turn)} resources left, {requests} in flight, {len(self._line)} wait"
 
-    @contextmanager
-    def changing(self, now: float) -> Generator[float]:
-        """Change something, and hand out what can be lent then."""
+    def change(self, now: float, action: Callable[[float], T]) -> T | None:
+        """What *action* returns, given *now*; then hand out what can be lent.
+
+        In the middle of another change it waits for the end of that, and returns None: the
+        garbage collector ends coroutines wherever it runs, and they give back what they hold.
+        """
         with self._lock:
-            yield now
-            if self._line:
-                self._hand_out(now)
+            if self._changing:
+                self._late.append((now, action))
+                return None
+            self._changing = True
+            try:
+                done = action(now)
+                while self._late:
+                    late, other = self._late.popleft()
+                    other(late)
+                if self._line:
+                    self._hand_out(now)
+                return done
+            finally:
+                self._changing = False
 
     # What is lent
 
     def add(self, data: Any, capacity: int | None, rate: Rate, group: str | None) -> None:
         """One more to lend."""
-        with self._lock:
+
+        def add(_: float) -> None:
             name = object() if group is None else group
             shared = self._groups.get(name)
             if shared is None:
@@ -65,22 +84,24 @@ class Pool:
             key = Key(data, capacity, shared, f"number {len(self._turn) + 1}" + (f" ({group})" if group else ""))
             shared.keys.append(key)
             self._turn.append(key)
-            now = [waiter.loop.now for waiter in self._line]
-            if now:
-                self._hand_out(now[0])
+
+        self.change(max((waiter.loop.now for waiter in self._line), default=monotonic()), add)
 
     def give_back(self, resource: Resource, pushback: Pushback | None) -> list[str]:
         """Its request has ended, well or as *pushback* says. Returns what the user should be told."""
         key = resource.key
-        with self.changing(resource.loop.now) as now:
+
+        def give_back(now: float) -> list[str]:
             key.in_use -= 1
             resource.quota.ended(resource.start, pushback, now)
             if pushback is None or pushback.fate not in (Fate.KEY_INVALID, Fate.QUOTA_GONE):
                 return []
             return self.retire([key] if pushback.fate is Fate.KEY_INVALID else key.group.keys, pushback.reason)
 
+        return self.change(resource.loop.now, give_back) or []
+
     def retire(self, keys: Sequence[Key], reason: str) -> list[str]:
-        """Lend *keys* never again. Call it while `changing`."""
+        """Lend *keys* never again. Part of a `change`."""
         retired = [key for key in keys if key.retired is None]
         for key in retired:
             key.retired = reason
@@ -107,31 +128,36 @@ class Pool:
         """Stand in line, or be served at once."""
         if not self._turn:
             raise RuntimeError("this limiter has no resources: call add_resource(key) first")
-        with self._lock:
+
+        def join(_: float) -> None:
             waiter.error = self.spent
             if waiter.error is None:
                 self._line.join(waiter)
-                self._hand_out(waiter.loop.now)
             else:
                 self._call(waiter)
 
+        self.change(waiter.loop.now, join)
+
     def go_on(self, waiter: Waiter) -> None:
         """*waiter* was called, and has what it came for."""
-        with self._lock:
-            self._call_next(waiter)
+        if waiter.loop in self._served:
+            self.change(waiter.loop.now, lambda _: self._call_next(waiter))
 
     def leave(self, waiter: Waiter) -> None:
         """*waiter* was cancelled: it has spent nothing."""
-        with self.changing(waiter.loop.now) as now:
+
+        def leave(now: float) -> None:
             if waiter.resource is not None:
                 waiter.resource.key.in_use -= 1
                 waiter.resource.quota.unsent(waiter.resource.start)
                 waiter.resource.quota.ended(waiter.resource.start, UNKNOWN, now)
             if waiter.resource is not None or waiter.error is not None:
                 self._call_next(waiter)
-            else:
+            elif not waiter.gone:
                 self._line.leave(waiter)
                 self._release_keeper(waiter)
+
+        self.change(waiter.loop.now, leave)
 
     def look_at(self, waiter: Waiter) -> float:
         """When *waiter* is to wake by itself: it keeps the time if nobody in its loop does."""

@@ -46,27 +46,23 @@ class Resource:
         """Lend it to nobody for so long, nor what shares its quota; who has it keeps it."""
         if not 0 <= seconds < math.inf:
             raise ValueError(f"a resource rests for a number of seconds, 0 or more, not {seconds!r}")
-        with self._pool.changing(self.loop.now) as now:
-            self.quota.rest(seconds, now)
+        self._pool.change(self.loop.now, lambda now: self.quota.rest(seconds, now))
 
     def used(self, *, tokens: float) -> None:
         """The tokens that this request has used, in place of what was reserved for it."""
         if not 0 <= tokens < math.inf:
             raise ValueError(f"tokens must be a number, 0 or more, not {tokens!r}")
-        with self._pool.changing(self.loop.now):
-            self.quota.used(self.start, tokens)
+        self._pool.change(self.loop.now, lambda _: self.quota.used(self.start, tokens))
 
     def announced(self, headers: Any) -> None:
         """Take up what the *headers* of an answer, a mapping or pairs, say of limits."""
-        with self._pool.changing(self.loop.now) as now:
-            self.quota.announced(self.start, lowered(headers), now)
+        told = lowered(headers)
+        self._pool.change(self.loop.now, lambda now: self.quota.announced(self.start, told, now))
 
     def unused(self) -> None:
         """Nothing was sent with it: it has spent nothing."""
-        with self._pool.changing(self.loop.now):
-            self.quota.unsent(self.start)
+        self._pool.change(self.loop.now, lambda _: self.quota.unsent(self.start))
 
     def retire(self, reason: str) -> None:
         """Lend it never again; *reason* is for whoever finds that none is left."""
-        with self._pool.changing(self.loop.now):
-            self._pool.retire([self.key], reason)
+        self._pool.change(self.loop.now, lambda _: self._pool.retire([self.key], reason))

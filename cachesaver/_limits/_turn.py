@@ -139,8 +139,7 @@ async def _look(pool: Pool, waiter: Waiter) -> None:
     with CancelScope(deadline=waiter.loop.deadline(look_at)) as scope:
         await waiter.event.wait()
     if scope.cancelled_caught:
-        with pool.changing(max(look_at, waiter.loop.now)):  # the clock may have stopped a hair before
-            pass
+        pool.change(max(look_at, waiter.loop.now), lambda _: None)  # the clock may have stopped a hair before
 
 
 def _give_back(pool: Pool, resource: Resource, error: BaseException | None) -> tuple[Pushback, list[str]]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import types
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import anyio
 import pytest
 from anyio import create_task_group, fail_after, sleep
 
 from cachesaver import LeakyBucket, RoundRobinLimiter
+from cachesaver._limits._quota import Quota
 
 BACKENDS = ["asyncio", "trio", "asyncio", "trio"]
 
@@ -147,4 +151,47 @@ def test_a_request_may_be_left_in_another_task(backend: str) -> None:
             tasks.start_soon(request.__aexit__, None, None, None)
 
     anyio.run(main, backend=backend)
+    assert repr(limiter).endswith("0 requests in flight, 0 wait>")
+
+
+class Knot:
+    """Something that only the garbage collector can undo."""
+
+
+@types.coroutine
+def never() -> Any:
+    yield
+
+
+def test_the_garbage_collector_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L2: it ends a forgotten coroutine wherever it runs, in the middle of a change of the same limiter, too."""
+    limiter = RoundRobinLimiter()
+    limiter.add_resource("a", 2)
+
+    async def forgotten(knot: Any) -> None:
+        async with limiter.request():
+            knot.itself = knot
+            await never()
+
+    start = Quota.start
+
+    def collecting(quota: Quota, *args: Any) -> Any:
+        gc.collect()
+        return start(quota, *args)
+
+    async def main() -> None:
+        knot: Any = Knot()
+        knot.coroutine = forgotten(knot)
+        while knot.coroutine.send(None) is not None:
+            pass
+        del knot
+        monkeypatch.setattr(Quota, "start", collecting)
+        async with limiter:
+            pass
+
+    gc.disable()
+    try:
+        anyio.run(main)  # the coroutine is driven by hand, as trio's cannot be
+    finally:
+        gc.enable()
     assert repr(limiter).endswith("0 requests in flight, 0 wait>")
