@@ -6,7 +6,7 @@ import math
 from collections import deque
 from typing import Any
 
-from anyio import CancelScope, EndOfStream, WouldBlock, move_on_after
+from anyio import CancelScope, EndOfStream, WouldBlock, current_time
 
 from ._stage import Inbox, Stage, Tickets, as_stage
 from ._ticket import Share, Ticket
@@ -16,11 +16,14 @@ class Batcher(Stage):
     """Passes tickets on in batches of up to *batch_size* requests.
 
     A batch leaves when it is full, when its oldest member has waited *timeout*
-    seconds, or at once where *timeout* is 0 and nothing else is queued. Over a
-    model with `batch_request` its size counts prompts: a request for n samples is
-    n of them, spread over batches where it does not fit into one. Both settings
-    may be changed at any time.
+    seconds, or at once where *timeout* is 0 and nothing else is queued. Behind
+    another stage it leaves before the timeout if that cannot help: when every request in the
+    stack is in it, and the model has nothing to do. Over a model with `batch_request` its size
+    counts prompts: a request for n samples is n of them, spread over batches where
+    it does not fit into one. Both settings may be changed at any time.
     """
+
+    pause = 0.002  #: seconds in which nobody may have asked, for a batch to leave before its timeout
 
     def __init__(self, model: Any, batch_size: int = 64, timeout: float = 0.0) -> None:
         if type(batch_size) is not int or batch_size < 1:
@@ -31,6 +34,7 @@ class Batcher(Stage):
         self.batch_size = batch_size
         self.timeout = timeout
         self._clock: CancelScope | None = None  # of the batch that is being filled
+        self._due = math.inf  # when that one has waited long enough
         self._hurried = False
 
     async def run(self, inbox: Inbox) -> None:
@@ -63,14 +67,34 @@ class Batcher(Stage):
             else:
                 # The clock starts at the first member taken by this batch; with
                 # the time it was queued, a backlog would make batches of one.
-                with move_on_after(self.timeout) as self._clock:
-                    while self._weight < self.batch_size:
+                self._due = current_time() + self.timeout
+                while self._weight < self.batch_size:
+                    with CancelScope(deadline=self._look_at()) as self._clock:
                         self._take(await inbox.receive())
+                        continue
+                    if self._hurried or current_time() >= self._due or self._nobody_else_can_ask:
+                        break
         except WouldBlock:
             return False
         except EndOfStream:
             return True
         return False
+
+    def all_answered(self) -> None:
+        if self._clock is not None:  # the agents that wait for those answers have not asked again yet
+            self._clock.deadline = min(self._clock.deadline, current_time() + self.pause)
+
+    def _look_at(self) -> float:
+        """When to see whether the batch leaves though it is not full."""
+        return min(self._due, current_time() + self.pause) if self._model_is_idle else self._due
+
+    @property
+    def _model_is_idle(self) -> bool:
+        return self.above is not None and self.below is not None and not any(stage.owed for stage in self.below.stages)
+
+    @property
+    def _nobody_else_can_ask(self) -> bool:
+        return self._model_is_idle and self.above is not None and self.above.quiet
 
     def _take(self, tickets: Tickets) -> None:
         self._waiting += tickets

@@ -65,6 +65,10 @@ class Cacher(Stage):
         """Whether anything is being bought or stored."""
         return self._desk is not None and self._desk.unfinished
 
+    @property
+    def quiet(self) -> bool:
+        return super().quiet and (self._desk is None or self._desk.quiet)
+
     async def run(self, inbox: Inbox) -> None:
         assert self.below is not None
         if self.mode == "bypass":

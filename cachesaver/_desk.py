@@ -51,6 +51,7 @@ class Desk:
         self._returns, self._returned = create_memory_object_stream[Purchase | Claim](math.inf)
         self._jobs, self._to_do = create_memory_object_stream[tuple[Job, tuple[Any, ...]]](math.inf)
         self._outstanding = 0  # purchases, claims and jobs that have yet to come to their end
+        self._on_order = 0  # the purchases among them that have not come back
         self._draining = False
         self._intake: Intake | None = None
 
@@ -84,6 +85,11 @@ class Desk:
         """Whether anything is being bought or stored."""
         return self._outstanding > 0
 
+    @property
+    def quiet(self) -> bool:
+        """Whether all that is unfinished is with the stage below."""
+        return self._outstanding == self._on_order and not self._orders.statistics().current_buffer_used
+
     def later(self, job: Job, *args: Any) -> None:
         """Run *job* in a task of its own. No await, nor does it need to be called from a task."""
         self._outstanding += 1
@@ -92,6 +98,7 @@ class Desk:
     def purchase(self, buyers: list[Claim], positions: list[int]) -> None:
         """Ask the stage below for *positions*, on behalf of *buyers*."""
         self._outstanding += 1
+        self._on_order += 1
         self._orders.send_nowait([Purchase(buyers, buyers[0].shelf, positions, self._take)])
 
     def deliver(self, claim: Claim) -> None:
@@ -115,6 +122,7 @@ class Desk:
 
     def _take(self, purchase: Purchase) -> None:
         """A purchase has come back."""
+        self._on_order -= 1
         try:
             self._returns.send_nowait(purchase)
         except ClosedResourceError:

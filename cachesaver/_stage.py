@@ -47,6 +47,7 @@ class Stage(AsyncContextManagerMixin, Door):
     def __init__(self, below: Any = None) -> None:
         super().__init__()
         self.below: Stage | None = None if below is None else as_stage(below)
+        self.above: Stage | None = None  # the stage that has entered this one, if any: then nobody else asks it
         self.notices: list[str] = []  # what whoever entered the stage is told when it ends
         self.owed: set[Ticket] = set()  # tickets that this stage has yet to answer or pass on
         self.loop: EventLoopToken | None = None  # the event loop that it runs in
@@ -61,7 +62,7 @@ class Stage(AsyncContextManagerMixin, Door):
     @property
     def stats(self) -> Stats:
         """What this stage and those below did since they were entered."""
-        return total([stage.tally for stage in self._stages()])
+        return total([stage.tally for stage in self.stages])
 
     # From stage to stage
 
@@ -69,7 +70,7 @@ class Stage(AsyncContextManagerMixin, Door):
         """Hand *tickets* over to this stage, or fail every one of them. Never raises an Exception."""
         for ticket in tickets:
             if ticket.owner is not None:
-                ticket.owner.owed.discard(ticket)
+                ticket.owner.let_go(ticket)
             ticket.owner = self
         self.owed.update(tickets)
         try:
@@ -82,6 +83,16 @@ class Stage(AsyncContextManagerMixin, Door):
                     await feed.send(tickets)
         except (BrokenResourceError, ClosedResourceError):
             self._fail(tickets, self._closed())
+
+    def let_go(self, ticket: Ticket) -> None:
+        """*ticket* was answered or passed on: this stage owes it no more."""
+        self.owed.discard(ticket)
+        self.all_answered()
+
+    def all_answered(self) -> None:
+        """The stages below owe nothing any more; told to whoever waits for that above."""
+        if not self.owed and self.above is not None:
+            self.above.all_answered()
 
     def abort(self) -> None:
         """Stop buying. What the model has returned still travels up and is kept."""
@@ -120,6 +131,11 @@ class Stage(AsyncContextManagerMixin, Door):
         """Whether `run` waits at its inbox, and nothing is on its way to it."""
         return self._feed is not None and self._feed.statistics().tasks_waiting_receive > 0
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing that was asked is on its way down from here; what waits for the stage below is not."""
+        return self.waits_for_work and (self.above is None or self.above.quiet)
+
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self]:
         if self.running:
@@ -130,7 +146,11 @@ class Stage(AsyncContextManagerMixin, Door):
                 yield self
         else:
             async with self.below, self._life():
-                yield self
+                self.below.above = self
+                try:
+                    yield self
+                finally:
+                    self.below.above = None
 
     @asynccontextmanager
     async def _life(self) -> AsyncGenerator[None]:
@@ -211,8 +231,10 @@ class Stage(AsyncContextManagerMixin, Door):
             return Closed(f"{name} is not running: ask inside `async with ... as api:`")
         return Closed(f"{name} was stopped before this request was answered; ask again in a new run")
 
-    def _stages(self) -> list[Stage]:
-        return [self] if self.below is None else [self, *self.below._stages()]
+    @property
+    def stages(self) -> list[Stage]:
+        """This one and those below."""
+        return [self] if self.below is None else [self, *self.below.stages]
 
 
 def as_stage(model: Any) -> Stage:

@@ -133,7 +133,7 @@ class Ticket:
         self.draws = draws
         self.error = error
         if self.owner is not None:
-            self.owner.owed.discard(self)
+            self.owner.let_go(self)
         self.settled()
 
     def reply(self, values: Iterable[Any]) -> None:
@@ -169,7 +169,7 @@ class Ticket:
         """Nobody takes the answer any more: what was put aside for it is given back."""
         self._left = True
         if self.owner is not None:  # where a cancelled `submit` has lost it, no stage would ever let it go
-            self.owner.owed.discard(self)
+            self.owner.let_go(self)
         if self.claim is not None:
             self.claim.release()
         for delegate in self.delegates:
@@ -262,7 +262,7 @@ def still_wanted(tickets: Iterable[Ticket]) -> list[Ticket]:
 def disown(ticket: Ticket) -> None:
     """No stage owes *ticket* any more: another ticket answers for it."""
     if ticket.owner is not None:
-        ticket.owner.owed.discard(ticket)
+        ticket.owner.let_go(ticket)
         ticket.owner = None
 
 

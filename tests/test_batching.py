@@ -250,3 +250,73 @@ async def test_dispatcher_alone_is_a_stage() -> None:
     """F7: one door for all."""
     async with Dispatcher(CountingModel()) as api:
         assert (await api.request("p", n=2)).data == ["p#0", "p#1"]
+
+
+class TestLeavingEarly:
+    """F2: behind another stage a batch waits for nobody who cannot come."""
+
+    async def test_a_lone_request(self, cache: Cache) -> None:
+        """Whatever the timeout: 5 ms at most."""
+        model = FakeBatchModel(delay=1)
+        async with local(model, cache, batch_size=64, timeout=1000) as api:
+            start = current_time()
+            await api.request("p")
+            assert current_time() - start <= 1.005
+
+    async def test_all_that_are_there(self, cache: Cache) -> None:
+        """Ten of sixty-four, when nobody else is in the stack."""
+        model = FakeBatchModel(delay=1)
+        async with local(model, cache, batch_size=64, timeout=1000) as api:
+            start = current_time()
+            await gather(api, [Request(f"p{number}") for number in range(10)])
+            assert current_time() - start <= 1.005
+        assert [n for _, n in model.calls] == [10]
+
+    async def test_not_while_the_model_is_busy(self, cache: Cache) -> None:
+        """What comes while it is fills the next batch, and so do those who have waited for it."""
+        model = FakeBatchModel(delay=10)
+
+        async def agent(name: str) -> None:
+            for step in range(3):
+                await api.request(f"{name}, step {step}")
+
+        async with local(model, cache, batch_size=64, timeout=1000) as api:
+            start = current_time()
+            async with create_task_group() as tasks:
+                for number in range(4):
+                    tasks.start_soon(agent, f"early {number}")
+                await anyio.sleep(5)
+                for number in range(4):
+                    tasks.start_soon(agent, f"late {number}")
+            assert current_time() - start == pytest.approx(40, abs=0.1)
+        assert [n for _, n in model.calls] == [4, 8, 8, 4]
+
+    async def test_the_timeout_holds_all_the_same(self, cache: Cache) -> None:
+        """A model that is busy for longer than that gets the next batch meanwhile."""
+        model = FakeBatchModel(delay=10)
+        async with local(model, cache, batch_size=64, timeout=2) as api:
+            start = current_time()
+            async with create_task_group() as tasks:
+                tasks.start_soon(api.request, "first")
+                await anyio.sleep(1)
+                await api.request("second")
+            assert current_time() - start == pytest.approx(13, abs=0.1)
+
+    async def test_through_other_stages(self, cache: Cache) -> None:
+        """Merging between them changes nothing."""
+        model = FakeBatchModel(delay=1)
+        stack = Cacher(Reorderer(Batcher(Deduplicator(model), batch_size=64, timeout=1000)), cache)
+        async with stack as api:
+            start = current_time()
+            await gather(api, [Request(f"p{number % 3}", namespace=f"n{number}") for number in range(9)])
+            assert current_time() - start <= 1.005
+            await gather(api, [Request(f"q{number}") for number in range(3)])
+            assert current_time() - start <= 2.02
+
+    async def test_not_where_anybody_may_ask(self, cache: Cache) -> None:
+        """On top of a stack, or shared by several, it cannot know."""
+        model = FakeBatchModel()
+        async with Batcher(model, batch_size=64, timeout=5) as shared, Cacher(shared, cache) as api:
+            start = current_time()
+            await api.request("p")
+            assert current_time() - start == pytest.approx(5, abs=0.1)
