@@ -141,6 +141,7 @@ class Dispatcher(Stage):
 
     def _deal(self, tickets: Tickets, answers: list[Any], seconds: float, resource: Any) -> None:
         start = 0
+        sold: list[Draw] = []
         for ticket in tickets:
             mine = answers[start : start + ticket.n]
             start += ticket.n
@@ -154,8 +155,9 @@ class Dispatcher(Stage):
                     self._take([answer], seconds / len(answers), bought)
                 except Exception as failure:
                     error = error or failure
-            charge(resource, bought)
+            sold += bought
             ticket.answer(bought, error)
+        charge(resource, sold)
 
     def _take(self, answers: Sequence[Any], seconds: float, bought: list[Draw]) -> None:
         for rank, value in enumerate(answers):
@@ -221,7 +223,8 @@ def model_of(prompt: Any, scope: str | None) -> str | None:
 def charge(resource: Any, bought: Sequence[Draw]) -> None:
     """Tell *resource*, if it is one of ours, the tokens that *bought* has cost, where they are known."""
     if isinstance(resource, Resource) and any(draw.answer.usage for draw in bought):
-        resource.used(tokens=sum(tokens_paid(draw.answer, draw.rank) for draw in bought))
+        used = sum(tokens_paid(draw.answer, draw.rank) for draw in bought)
+        resource.used(tokens=min(max(0, used), 10**9))  # whatever a server says
 
 
 def unused(resource: Any) -> None:

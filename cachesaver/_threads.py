@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from threading import get_ident, main_thread
 from typing import Any, TypeVar
 
@@ -41,14 +42,16 @@ def waker() -> Callable[[Callable[[], None]], None]:
     anyio's own way blocks the calling thread until the loop has answered, and the
     owner of the database must not wait for a loop that may be waiting for it.
     """
-    native: Any = current_token().native_token
-    soon = native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
+    return partial(call_soon, current_token().native_token)
 
-    def wake(callback: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            soon(callback)
 
-    return wake
+def call_soon(native: Any, callback: Callable[[], None]) -> None:
+    """Have the loop of the token *native* call *callback*, unless it has ended: then nobody waits any more."""
+    with suppress(RuntimeError):
+        if hasattr(native, "call_soon_threadsafe"):
+            native.call_soon_threadsafe(callback)
+        else:
+            native.run_sync_soon(callback)
 
 
 def stands_still(loop: EventLoopToken) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
+MOST = 1e12  #: tokens; more is no number of them
 CHARACTERS = 4  #: of a token, about
 DATA = 1000  #: the tokens of a picture or a file
 _LONG = 1000  # characters without a space: that is data, not text
@@ -33,7 +34,7 @@ def _most(prompt: Any) -> float | None:
         for holder in (body, *(body.get(name) for name in _HOLDERS)):
             for name in _MOST if isinstance(holder, dict) else ():
                 most: Any = cast("dict[str, Any]", holder).get(name)
-                if type(most) is int and most > 0:
+                if type(most) is int and 0 < most < MOST:
                     return most
     return None
 

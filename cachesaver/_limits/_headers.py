@@ -73,7 +73,7 @@ def seconds(text: str | None) -> float | None:
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             return max(0.0, read(text).timestamp() - time.time())
-        except ValueError:
+        except (ValueError, OverflowError, TypeError):
             continue
     return None
 

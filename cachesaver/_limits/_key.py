@@ -22,6 +22,12 @@ class Group:
         self._quotas: dict[str | None, Quota] = {}
         self._meters = Meters(rate if isinstance(rate, LeakyBucket) else None)
 
+    def adapt(self) -> None:
+        """From now on find out what the provider takes, of every model."""
+        self.adapts = True
+        for quota in self._quotas.values():
+            quota.adapt()
+
     def quota(self, model: str | None) -> Quota:
         """The one for *model*."""
         quota = self._quotas.get(model)

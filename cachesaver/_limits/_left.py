@@ -29,6 +29,7 @@ class Left:
         self.started = 0.0  #: the cost of all that was ever started
         self._remaining = math.inf
         self._reset_at = -math.inf
+        self._before = -math.inf  # the same, before the last one started
         self.ready_at = -math.inf  #: the earliest time at which the next request may start
 
     def announce(self, limit: Limit, now: float, counted: float) -> None:
@@ -39,12 +40,20 @@ class Left:
         self._reset_at = now + limit.reset
         self.ready_at = self._reset_at if self._remaining < 1 else min(self.ready_at, self._reset_at)
 
+    def unsent(self, cost: float, counted: float) -> None:
+        """The request of *cost*, with which *counted* had been started, was not sent after all."""
+        if counted == self.started and self._remaining + cost >= 1:  # nothing has started since
+            self.ready_at = self._before
+        self.started -= cost
+        self._remaining += cost
+
     def start(self, now: float, cost: float) -> None:
         """A request of *cost* starts *now*."""
         self.started += cost
         if now >= self._reset_at:
             return  # nothing is known; the next answer tells
         self._remaining -= cost
+        self._before = self.ready_at
         wait = self._reset_at - now
         if self._remaining > cost:
             wait *= cost / self._remaining

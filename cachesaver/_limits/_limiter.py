@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from anyio import get_current_task
 
-from ._estimate import Cost, estimate
+from ._estimate import MOST, Cost, estimate
 from ._key import Rate
 from ._line import Ask
 from ._pool import Pool
@@ -21,7 +21,8 @@ class RoundRobinLimiter:
     """`async with limiter as resource`: the next free resource in turn, first come, first served.
 
     Any number of tasks, threads and event loops may share one limiter, and a task
-    may hold several resources. A resource comes back whatever happens to the
+    may hold several resources, one block inside the other; generators, whose blocks
+    need not end in that order, or in that task, use `request`. A resource comes back whatever happens to the
     request that used it. An error that leaves the block is looked at: a provider that
     refuses (429, 503, 529) puts the resource to rest, one that takes the key no more retires it.
 
@@ -91,6 +92,8 @@ class RoundRobinLimiter:
             model = named if isinstance(named, str) else None
         if priority is None:
             priority = 0.0 if self._priority is None else self._priority(namespace)
+        if not isinstance(priority, (int, float)) or priority != priority:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"priority must be a number, not {priority!r}")
         return Turn(self._pool, Ask(namespace, model, self._cost(prompt, n, tokens), priority), self._retry)
 
     async def __aenter__(self) -> Resource:
@@ -112,10 +115,19 @@ class RoundRobinLimiter:
 
     def _cost(self, prompt: Any, n: int, tokens: float | None) -> Cost:
         if tokens is not None:
-            return Cost(tokens)
+            return Cost(checked("tokens", tokens))
         if prompt is None:
             return Cost()
-        return estimate(prompt, n) if self._estimate is None else Cost(self._estimate(prompt, n))
+        if self._estimate is None:
+            return estimate(prompt, n)
+        return Cost(checked("what `estimate` returns", self._estimate(prompt, n)))
+
+
+def checked(what: str, tokens: float) -> float:
+    """*tokens*, if it is a number of them."""
+    if not isinstance(tokens, (int, float)) or not 0 <= tokens < MOST:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{what} must be a number, 0 or more, not {tokens!r}")
+    return float(tokens)
 
 
 class UnlimitedLimiter(RoundRobinLimiter):

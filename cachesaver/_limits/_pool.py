@@ -37,14 +37,15 @@ class Pool:
         self._groups: dict[Any, Group] = {}
         self._line = Line()
         self._keepers: dict[Loop, Waiter] = {}
-        self._served: dict[Loop, deque[Waiter]] = {}  # who has not gone on yet
+        self._served: dict[Loop, dict[Waiter, None]] = {}  # who has not gone on yet
         self._ready_at = math.inf  # when the next resource will be, that somebody waits for
 
     def __str__(self) -> str:
-        live = sum(key.retired is None for key in self._turn)
-        in_use = sum(key.in_use for key in self._turn)
+        keys = tuple(self._turn)  # which any thread may change
+        live = sum(key.retired is None for key in keys)
+        in_use = sum(key.in_use for key in keys)
         requests = "1 request" if in_use == 1 else f"{in_use} requests"
-        return f"{live} of {len(self._turn)} resources left, {requests} in flight, {len(self._line)} wait"
+        return f"{live} of {len(keys)} resources left, {requests} in flight, {len(self._line)} wait"
 
     def change(self, now: float, action: Callable[[float], T]) -> T | None:
         """What *action* returns, given *now*; then hand out what can be lent.
@@ -58,13 +59,14 @@ class Pool:
                 return None
             self._changing = True
             try:
-                done = action(now)
-                while self._late:
-                    late, other = self._late.popleft()
-                    other(late)
-                if self._line:
-                    self._hand_out(now)
-                return done
+                try:
+                    return action(now)
+                finally:
+                    while self._late:
+                        late, other = self._late.popleft()
+                        other(late)
+                    if self._line:
+                        self._hand_out(now)
             finally:
                 self._changing = False
 
@@ -80,7 +82,8 @@ class Pool:
                 shared = self._groups[name] = Group(rate, learns=self._learns)
             elif rate is not None and rate != shared.rate:
                 raise ValueError(f"all keys of the group {group!r} share one rate: {shared.rate!r}, not {rate!r}")
-            shared.adapts |= capacity is None and self._learns
+            if capacity is None and self._learns:
+                shared.adapt()
             key = Key(data, capacity, shared, f"number {len(self._turn) + 1}" + (f" ({group})" if group else ""))
             shared.keys.append(key)
             self._turn.append(key)
@@ -130,6 +133,7 @@ class Pool:
             raise RuntimeError("this limiter has no resources: call add_resource(key) first")
 
         def join(_: float) -> None:
+            waiter.parked = False
             waiter.error = self.spent
             if waiter.error is None:
                 self._line.join(waiter)
@@ -153,7 +157,7 @@ class Pool:
                 waiter.resource.quota.ended(waiter.resource.start, UNKNOWN, now)
             if waiter.resource is not None or waiter.error is not None:
                 self._call_next(waiter)
-            elif not waiter.gone:
+            elif waiter.waits:
                 self._line.leave(waiter)
                 self._release_keeper(waiter)
 
@@ -165,7 +169,7 @@ class Pool:
             waiter.look_at = math.inf
             if waiter.called:
                 waiter.look_at = -math.inf
-            elif not waiter.gone and self._keepers.setdefault(waiter.loop, waiter) is waiter:
+            elif waiter.waits and self._keepers.setdefault(waiter.loop, waiter) is waiter:
                 waiter.look_at = self._ready_at
             return waiter.look_at
 
@@ -178,13 +182,16 @@ class Pool:
         while True:
             self._ready_at = math.inf
             first: tuple[Waiter, Key] | None = None
-            for waiter in self._line.heads():
+            for waiter in self._line.heads() if any(key.has_room for key in self._turn) else ():
                 key = self._next(waiter.ask.model, now)
                 if key is not None and (first is None or waiter < first[0]):
                     first = waiter, key
             if first is None:
                 break
-            self._lend(*first, now)
+            if first[0].loop.stands_still:
+                self._park(first[0])
+            else:
+                self._lend(*first, now)
         for keeper in self._keepers.values():
             if self._ready_at < keeper.look_at:
                 self._wake(keeper)
@@ -202,12 +209,19 @@ class Pool:
     def _lend(self, waiter: Waiter, key: Key, now: float) -> None:
         self._turn.remove(key)
         self._turn.append(key)
-        key.in_use += 1
         quota = key.group.quota(waiter.ask.model)
         waiter.resource = Resource(self, key, quota, quota.start(now, waiter.ask.cost), waiter.loop)
+        key.in_use += 1
         self._line.serve(waiter)
         self._release_keeper(waiter)
         self._call(waiter)
+
+    def _park(self, waiter: Waiter) -> None:
+        """Its loop runs no task now, and a key would lie idle: it stands in line again, in its place, when it does."""
+        waiter.parked = True
+        self._line.park(waiter)
+        self._release_keeper(waiter)
+        self._wake(waiter)
 
     def _call(self, waiter: Waiter) -> None:
         served = self._served.get(waiter.loop)
@@ -215,8 +229,8 @@ class Pool:
             waiter.called = True
             return
         if served is None:
-            served = self._served[waiter.loop] = deque()
-        served.append(waiter)
+            served = self._served[waiter.loop] = {}
+        served[waiter] = None
         if len(served) == 1:
             waiter.called = True
             self._wake(waiter)
@@ -226,12 +240,14 @@ class Pool:
         served = self._served.get(waiter.loop)
         if served is None or waiter not in served:
             return
-        served.remove(waiter)
+        del served[waiter]
         if not served:
             del self._served[waiter.loop]
-        elif not served[0].called:
-            served[0].called = True
-            self._wake(served[0])
+            return
+        following = next(iter(served))
+        if not following.called:
+            following.called = True
+            self._wake(following)
 
     def _release_keeper(self, waiter: Waiter) -> None:
         """Somebody else keeps the time, if *waiter* did."""

@@ -62,6 +62,7 @@ _WRAPPERS = frozenset({"APIConnectionError", "APITimeoutError"})  # of SDKs; wha
 
 def read(error: BaseException) -> Pushback:
     """What *error*, of a provider's SDK or of an HTTP client, says."""
+    error = _alone(error)
     status = _status(error)
     if status is None:
         return Pushback(_of_connection(error))
@@ -72,6 +73,16 @@ def read(error: BaseException) -> Pushback:
     if told is None and (delay := _DELAY.search(text)):
         told = seconds(delay[1])
     return Pushback(fate, status, told, headers)
+
+
+def _alone(error: BaseException) -> BaseException:
+    """What is in a group of one, which a model with a task group raises."""
+    while isinstance(error, BaseExceptionGroup):
+        within = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        if len(within) != 1:
+            break
+        error = within[0]
+    return cast("BaseException", error)
 
 
 def _of_status(status: int, text: str) -> Fate:
@@ -109,8 +120,8 @@ def _status(error: BaseException) -> int | None:
     for holder in holders:
         for name in ("status_code", "status", "code"):
             value = getattr(holder, name, None)
-            if type(value) is int and 100 <= value < 600:
-                return value
+            if isinstance(value, int) and 100 <= value < 600:
+                return int(value)
     return None
 
 

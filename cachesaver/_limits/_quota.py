@@ -46,11 +46,17 @@ class Quota:
     def __init__(self, meters: Meters, *, learns: bool, adapts: bool) -> None:
         self._meters = meters
         self._learns = learns
-        self._adaptive = Adaptive() if adapts else None
+        self._adaptive: Adaptive | None = None
+        if adapts:
+            self.adapt()
         self._left = Left(), Left()
         self._an_answer: float | None = None  # the tokens of one, on average
         self.rested_at = self._pushed_back_at = -math.inf
         self._refusals = 0  # in a row
+
+    def adapt(self) -> None:
+        """From now on find out what the provider takes."""
+        self._adaptive = self._adaptive or Adaptive()
 
     def ready_at(self, now: float) -> float:
         """The earliest time at which the next request may start; infinite where another one must end first."""
@@ -92,6 +98,10 @@ class Quota:
 
     def unsent(self, start: Start) -> None:
         """Nothing was sent: it has spent nothing."""
+        if not start.request.open:
+            return
+        for left, charge, counted in zip(self._left, (start.request, start.tokens), start.counted, strict=True):
+            left.unsent(charge.cost, counted)
         self._meters.requests.settle(start.request, 0)
         self._meters.tokens.settle(start.tokens, 0)
 

@@ -85,7 +85,9 @@ class Meter:
     def settle(self, charge: Charge, cost: float) -> None:
         """*charge* was in truth one of *cost*, and stays so; where that comes too late, only a larger one counts."""
         if not charge.open:
-            self._dry += max(0.0, cost - charge.cost) * self._seconds
+            owed = max(0.0, cost - charge.cost) * self._seconds
+            self._before += owed
+            self._dry += owed
             charge.cost = max(charge.cost, cost)
             return
         charge.open = False

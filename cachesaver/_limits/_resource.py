@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from ._estimate import MOST
 from ._pushback import lowered
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Resource:
 
     def used(self, *, tokens: float) -> None:
         """The tokens that this request has used, in place of what was reserved for it."""
-        if not 0 <= tokens < math.inf:
+        if not 0 <= tokens < MOST:
             raise ValueError(f"tokens must be a number, 0 or more, not {tokens!r}")
         self._pool.change(self.loop.now, lambda _: self.quota.used(self.start, tokens))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from anyio import CancelScope, Event
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from .._errors import CacheSaverWarning, NoResources
 from ._line import Ask, Order, Waiter
@@ -39,16 +40,22 @@ class Turn:
         self._pool = pool
         self._ask = ask
         self._retry = retry
+        self._entered = False
         self._resource: Resource | None = None
 
     async def __aenter__(self) -> Resource:
-        if self._resource is not None:
-            raise RuntimeError("this request has a resource already; make one for each: limiter.request(...)")
-        self._resource = await _take(self._pool, Waiter(self._ask, loop_here()))
+        if self._entered:
+            raise RuntimeError("this request is under way already; make one for each: limiter.request(...)")
+        self._entered = True
+        try:
+            self._resource = await _take(self._pool, Waiter(self._ask, loop_here()))
+        except BaseException:
+            self._entered = False
+            raise
         return self._resource
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        resource, self._resource = self._resource, None
+        resource, self._resource, self._entered = self._resource, None, False
         assert resource is not None
         _tell(_give_back(self._pool, resource, error)[1])
 
@@ -116,24 +123,30 @@ class _Tries:
 
 
 async def _take(pool: Pool, waiter: Waiter) -> Resource:
-    pool.join(waiter)
+    await checkpoint_if_cancelled()
     try:
+        pool.join(waiter)
         if waiter.called:
             await checkpoint()
         while not waiter.called:
             await _look(pool, waiter)
+        pool.go_on(waiter)
     except BaseException:
         pool.leave(waiter)
         raise
-    pool.go_on(waiter)
     if waiter.error is not None:
         raise waiter.error
     assert waiter.resource is not None
-    return waiter.resource
+    if waiter.resource.key.retired is None:
+        return waiter.resource
+    pool.leave(waiter)  # it was retired on the way here
+    return await _take(pool, Waiter(waiter.ask, waiter.loop, waiter.order))
 
 
 async def _look(pool: Pool, waiter: Waiter) -> None:
     """Wait until something has changed for *waiter*, or for the next resource that will be ready by itself."""
+    if waiter.parked:
+        pool.join(waiter)
     waiter.event = Event()
     look_at = pool.look_at(waiter)
     with CancelScope(deadline=waiter.loop.deadline(look_at)) as scope:
@@ -143,7 +156,10 @@ async def _look(pool: Pool, waiter: Waiter) -> None:
 
 
 def _give_back(pool: Pool, resource: Resource, error: BaseException | None) -> tuple[Pushback, list[str]]:
-    pushback = read(error) if isinstance(error, Exception) else UNKNOWN
+    pushback = UNKNOWN
+    if isinstance(error, Exception):
+        with suppress(Exception):  # an error that cannot even be read must not keep the resource
+            pushback = read(error)
     return pushback, pool.give_back(resource, pushback if error is not None else None)
 
 
