@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 try:
-    import torch
-    import transformers  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    torch: Any = import_module("torch")  # whose types would be unknown to whoever has not installed it
+    import_module("transformers")
 except ImportError as error:
     message = "cachesaver.models.transformers needs transformers and torch: pip install 'cachesaver[transformers]'"
     raise ImportError(message) from error
@@ -144,8 +146,8 @@ class TransformersModel:
     def _generate(self, rows: Rows) -> list[list[Answer]]:
         """For each row as many answers as it has copies."""
         options: dict[str, Any] = json.loads(rows[0].options)
-        stops = options.get("stop_strings") or []
-        stops = [stops] if isinstance(stops, str) else stops
+        told: Any = options.get("stop_strings") or []
+        stops: list[str] = [told] if isinstance(told, str) else told
         if options.get("temperature") == 0:
             options = {**options, "do_sample": False, "temperature": None}
         if rows[0].copies > 1 and not options.get("do_sample", self.model.generation_config.do_sample):
@@ -185,8 +187,8 @@ class TransformersModel:
 
     def _ends(self) -> frozenset[int]:
         """The tokens that end an answer."""
-        told = self.model.generation_config.eos_token_id
-        tokens = told if isinstance(told, list) else [told]
+        told: Any = self.model.generation_config.eos_token_id
+        tokens = cast("list[Any]", told) if isinstance(told, list) else [told]
         return frozenset(token for token in (*tokens, self.tokenizer.eos_token_id) if token is not None)
 
     def _answer(self, tokens: list[int], asked: int, ends: frozenset[int], stops: list[str]) -> Answer:
@@ -220,21 +222,12 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def _seeded(seed: int | None, call: int) -> Any:
+@contextmanager
+def _seeded(seed: int | None, call: int) -> Generator[None]:
     """The random numbers of one call, by *seed*; the program's own are left as they are."""
-    return _Seeded(None if seed is None else hash((seed, call)) & (2**63 - 1))
-
-
-class _Seeded:
-    def __init__(self, seed: int | None) -> None:
-        self._fork: Any = None if seed is None else torch.random.fork_rng()
-        self._seed = seed
-
-    def __enter__(self) -> None:
-        if self._fork is not None and self._seed is not None:
-            self._fork.__enter__()
-            torch.manual_seed(self._seed)
-
-    def __exit__(self, *error: Any) -> None:
-        if self._fork is not None:
-            self._fork.__exit__(*error)
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(hash((seed, call)) & (2**63 - 1))
+        yield
