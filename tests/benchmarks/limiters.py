@@ -54,7 +54,7 @@ Turn = Callable[[], Awaitable[None]]
 def main(seconds: float, turns: int, short: bool) -> None:
     """What a turn costs, and what comes through."""
     if short:
-        seconds, turns = 4.0, 500
+        seconds, turns = 1.5, 500
     console = Console(width=max(110, Console().width))
     console.print(cost_table(turns, repeats=1 if short else 7))
     for strict in (True, False):
