@@ -83,6 +83,7 @@ class Batcher(Stage):
     def all_answered(self) -> None:
         if self._clock is not None:  # the agents that wait for those answers have not asked again yet
             self._clock.deadline = min(self._clock.deadline, current_time() + self.pause)
+        super().all_answered()
 
     def _look_at(self) -> float:
         """When to see whether the batch leaves though it is not full."""

@@ -47,7 +47,8 @@ def local(
 ) -> Cacher:
     """A stack for a model on your own hardware: hits are answered at once, only misses fill its batches.
 
-    A batch leaves when it holds *batch_size* samples or its oldest has waited *timeout* seconds.
+    A batch leaves when it holds *batch_size* samples, when its oldest has waited *timeout* seconds, or
+    before that when nobody else can ask: when all requests are in it and the model has nothing to do.
     """
     return Cacher(Batcher(_bottom(model, limiter), batch_size, timeout), cache, scope=scope, mode=mode, shared=shared)
 

@@ -13,10 +13,11 @@ import openai
 import pytest
 
 from cachesaver import Cache, CacheSaverWarning, RoundRobinLimiter, online
+from cachesaver._http._family import family_of
 from cachesaver.http import CachingTransport, HTTPModel
 from cachesaver.models.openai import AsyncCachedOpenAIAPI, AsyncOpenAI
 
-from ._colours import BY_NAME, COLOURS, ask_in, asked, say
+from ._colours import COLOURS, ask_in, asked, say
 from ._provider_server import Fault, ProviderServer, provider_server
 from .test_http_errors import CELLS, CELLS_OF_SDKS, DOWN, NAMES, REFUSED, attempts, kind, samples
 
@@ -216,10 +217,7 @@ def test_an_answer_of_the_limiter_is_final(server: ProviderServer, tmp_path: Pat
     """R2: for SDKs that the user has set up alone, it says so in the header that they look at."""
     server.faults += [Fault(status=429, headers=LATER)] * 2
     transport = CachingTransport(tmp_path, limiter_of("one", "two"))
-    with BY_NAME["openai"].client("sync", server.url, cachedir=tmp_path / "other") as client:
-        family = client._client.__class__.__mro__[1].__module__.partition(".")[0]
-    http = __import__(family)
-    with http.Client(transport=transport) as http_client:
+    with family_of(openai.DefaultHttpxClient).Client(transport=transport) as http_client:
         alone = openai.OpenAI(base_url=f"{server.url}/v1", api_key="key", http_client=http_client)
         with pytest.raises(openai.RateLimitError) as raised:
             say("openai")(alone)

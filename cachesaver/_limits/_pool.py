@@ -167,7 +167,7 @@ class Pool:
         """When *waiter* is to wake by itself: it keeps the time if nobody in its loop does."""
         with self._lock:
             waiter.look_at = math.inf
-            if waiter.called:
+            if waiter.called or waiter.parked:
                 waiter.look_at = -math.inf
             elif waiter.waits and self._keepers.setdefault(waiter.loop, waiter) is waiter:
                 waiter.look_at = self._ready_at

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, cast
 
@@ -62,16 +61,9 @@ def cached(
 
 def one_layer_of_retries(options: dict[str, Any], cachedir: Where, limiter: Limiter | None) -> None:
     """Where a limiter asks again, the SDK does not: it would multiply the attempts, and knows nothing of other keys."""
-    stage = cachedir if isinstance(cachedir, Stage) else None
-    if limiter is not None or any(isinstance(each, Dispatcher) and each.limiter for each in stages(stage)):
+    stages = cachedir.stages if isinstance(cachedir, Stage) else []
+    if limiter is not None or any(isinstance(stage, Dispatcher) and stage.limiter for stage in stages):
         options.setdefault("max_retries", 0)
-
-
-def stages(stage: Stage | None) -> Iterator[Stage]:
-    """*stage* and those below it."""
-    while stage is not None:
-        yield stage
-        stage = stage.below
 
 
 class DropIn:

@@ -19,6 +19,7 @@ except ImportError as error:
     raise ImportError(message) from error
 
 Answer = dict[str, Any]
+Answers = dict[int, Answer | Exception]  # by their places in the batch
 Rows = list["_Row"]
 
 _RENAMED = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens", "stop": "stop_strings"}
@@ -59,6 +60,7 @@ class TransformersModel:
     def __init__(self, model: Any, tokenizer: Any, *, seed: int | None = None, **generate_defaults: Any) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        json.dumps(generate_defaults)  # they are part of what names the model: TypeError for what is no JSON
         self.defaults = generate_defaults
         self.fits: int | None = None  #: how many sequences at once are known to fit into memory; None: all so far
         self._seed = seed
@@ -70,19 +72,19 @@ class TransformersModel:
         """The name of the weights, and the settings that answers depend on."""
         name = getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__
         name = Path(name).name if Path(name).is_dir() else name  # the same weights elsewhere are the same weights
-        return f"transformers/{name}?{json.dumps(self.defaults, sort_keys=True, default=str)}"
+        return f"transformers/{name}?{json.dumps(self.defaults, sort_keys=True)}"
 
     def batch_request(self, prompts: Sequence[Any]) -> list[Answer | Exception]:
         """An answer to each of *prompts*, or the exception that it has raised."""
-        answers: list[Answer | Exception | None] = [None] * len(prompts)
+        answers: Answers = {}
         with self._device:
             for rows in self._groups(prompts, answers):
                 self._serve(rows, answers)
-        return [ValueError("it was not answered") if answer is None else answer for answer in answers]
+        return [answers[place] for place in range(len(prompts))]
 
     # What goes together
 
-    def _groups(self, prompts: Sequence[Any], answers: list[Answer | Exception | None]) -> list[Rows]:
+    def _groups(self, prompts: Sequence[Any], answers: Answers) -> list[Rows]:
         """Rows that one call can serve: of equal settings, and wanted equally often."""
         read: dict[tuple[str, str], list[int]] = {}
         for place, prompt in enumerate(prompts):
@@ -115,7 +117,7 @@ class TransformersModel:
 
     # What one call serves
 
-    def _serve(self, rows: Rows, answers: list[Answer | Exception | None]) -> None:
+    def _serve(self, rows: Rows, answers: Answers) -> None:
         if self.fits is not None and rows[0].copies > self.fits:
             for row in rows:
                 for start in range(0, row.copies, self.fits):
@@ -125,7 +127,7 @@ class TransformersModel:
         for start in range(0, len(rows), at_once):
             self._serve_or_halve(rows[start : start + at_once], answers)
 
-    def _serve_or_halve(self, rows: Rows, answers: list[Answer | Exception | None]) -> None:
+    def _serve_or_halve(self, rows: Rows, answers: Answers) -> None:
         try:
             made = self._generate(rows)
         except Exception as error:

@@ -9,7 +9,17 @@ import anyio
 import pytest
 from anyio import create_task_group, current_time, fail_after, sleep, wait_all_tasks_blocked
 
-from cachesaver import CacheSaverWarning, LeakyBucket, NoResources, Resource, RoundRobinLimiter, UnlimitedLimiter
+from cachesaver import (
+    CacheSaverWarning,
+    Dispatcher,
+    LeakyBucket,
+    NoResources,
+    Request,
+    Resource,
+    RoundRobinLimiter,
+    UnlimitedLimiter,
+)
+from cachesaver._dispatcher import model_of
 
 from ._provider import APIStatusError
 
@@ -272,6 +282,37 @@ class TestRetire:
         async with limiter as resource:
             resource.retire("it is the intern's")
         assert [await next_key(limiter) for _ in range(2)] == list("bb")
+
+
+class TestModels:
+    async def test_in_a_stack_each_has_its_own(self) -> None:
+        """L4: told by the prompt; one waits for its rate, the other does not."""
+        limiter = RoundRobinLimiter()
+        limiter.add_resource("a", 10, {"slow": LeakyBucket(requests=1, period=10)})
+        times: dict[str, list[float]] = {"slow": [], "fast": []}
+
+        async def model(prompt: Any) -> str:
+            times[prompt["model"]].append(current_time())
+            return "yes"
+
+        async with Dispatcher(model, limiter) as api:
+            start = current_time()
+            await api.batch_request([Request({"model": name, "n": k}) for name in times for k in range(2)])
+        assert [at - start for at in times["slow"]] == pytest.approx([0, 10])
+        assert [at - start for at in times["fast"]] == pytest.approx([0, 0])
+
+    @pytest.mark.parametrize(
+        ("prompt", "scope", "name"),
+        [
+            ({"model": "m"}, None, "m"),
+            ({}, "host/v1beta/models/gemini-2.5-flash:generateContent", "gemini-2.5-flash"),
+            ({"model": 7}, "host/v1/chat/completions", None),
+            ("text", None, None),
+        ],
+    )
+    async def test_its_name(self, prompt: Any, scope: str | None, name: str | None) -> None:
+        """L4: in the prompt, or in the path."""
+        assert model_of(prompt, scope) == name
 
 
 class TestLearning:

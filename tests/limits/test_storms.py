@@ -17,10 +17,11 @@ from anyio import create_task_group, current_time, move_on_after, sleep, wait_al
 from anyio.lowlevel import checkpoint
 
 from cachesaver import LeakyBucket, RoundRobinLimiter
-from cachesaver._limits._quota import Quota
+from cachesaver._limits._pool import Pool
 from cachesaver._limits._rate import Meter
 from cachesaver.testing import jumping
 
+from .._leaks import Leaks
 from ._provider import APIStatusError, excess
 
 SEEDS = 10_000 if os.environ.get("CACHESAVER_LONG") else 300
@@ -127,6 +128,44 @@ def test_control_a_line_without_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fails_somewhere()
 
 
+def test_control_all_called_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L1: of several that are woken in the same tick, trio may run the later first."""
+
+    def call(pool: Any, waiter: Any) -> None:
+        waiter.called = True
+        pool._wake(waiter)
+
+    monkeypatch.setattr(Pool, "_call", call)
+    assert fails_somewhere()
+
+
+async def all_start() -> bool:
+    """Whether four requests start within 1000 seconds, one a second."""
+    limiter, started = RoundRobinLimiter(), list[float]()
+    limiter.add_resource("a", 10, LeakyBucket(requests=1, period=1))
+
+    async def hold() -> None:
+        async with limiter:
+            started.append(current_time())
+            await sleep(2000)
+
+    with move_on_after(1000):
+        async with create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(hold)
+    return len(started) == 4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_control_nobody_keeps_the_time(backend: str, leaks: Leaks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L1, L4: when who keeps it is served, another one must, or the rest wait for ever."""
+    name, options = jumping(backend, patience=0)
+    assert anyio.run(all_start, backend=name, backend_options=options)
+    monkeypatch.setattr(Pool, "_release_keeper", lambda pool, waiter: None)
+    assert not anyio.run(all_start, backend=name, backend_options=options)
+    assert leaks.found()
+
+
 pytestmark_anyio = pytest.mark.anyio
 
 
@@ -213,9 +252,3 @@ class TestTwentyThousand:
             tasks.cancel_scope.cancel()
         assert len(started) / (2 * 50 * 60) >= (0.99 if kind == "requests" else 0)
         assert sum(started) / (2 * 5000 * 60) >= {"requests": 0, "tokens": 0.99, "both": 0.495}[kind]
-
-
-def test_a_quota_knows_nothing_of_time() -> None:
-    """L4: all of it is a function of the times it is given, so that any clock will do."""
-    quota_names = set(Quota.__init__.__code__.co_names) | set(Quota.start.__code__.co_names)
-    assert not quota_names & {"current_time", "monotonic", "time", "sleep"}
