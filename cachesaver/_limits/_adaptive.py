@@ -21,6 +21,7 @@ BINDING = 0.15  # part of the starts that a knob must have held up to be worth r
 RECENT = 100  # accepted requests whose number at once is remembered
 RARE = 0.05  # part of them at or above a number at once for which that number counts as untried
 ENOUGH = 3  # of them needed to blame the window
+PART_LEFT = 0.75  # of a request, that the provider may have had left for us when it refused: much of a short stretch
 LONG_REST_S = 5.0  # a rest with refusals in it that is longer is a used-up budget, not a back-off
 LATE_S = 0.005  # a start this late was still held up by the pace (timers are not exact)
 
@@ -174,6 +175,6 @@ class Adaptive:
             return
         # A rest may be longer than the provider needed, but it needed a spacing, and of a long one all but a second.
         needed = max(min(rest, 1 / refused), rest / 4, rest - 1)
-        measured = stretch.sent / max(active + needed, 1 / refused)
+        measured = (stretch.sent + PART_LEFT) / max(active + needed, 1 / refused)
         self.rate = min(max(measured, 0 if used_up else HARSHEST * refused), refused / STEP)
         self._rate_refused = min(refused, max(measured, self.rate) * STEP)

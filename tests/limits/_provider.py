@@ -74,7 +74,7 @@ class Window:
 
 
 class Provider:
-    """Answers after *seconds*; refuses what is above its limits, for each key on its own, at once."""
+    """Answers after *seconds*; refuses what is above its limits, for each key on its own, and sooner."""
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class Provider:
         seconds: Callable[[], float] = lambda: 1.0,
         retry_after: bool = True,
         announces: bool = False,
+        refuses_after: float = 0.05,
     ) -> None:
         self._make = limit
         self._limits: dict[Any, Any] = {}
@@ -91,6 +92,7 @@ class Provider:
         self._seconds = seconds
         self._retry_after = retry_after
         self._announces = announces
+        self._refuses_after = refuses_after
         self.in_use: dict[Any, int] = {}
         self.peak: dict[Any, int] = {}
         self.accepted: list[tuple[float, Any]] = []  # when, and with which key
@@ -107,7 +109,7 @@ class Provider:
             self.refused.append((now, key))
             if self._retry_after:
                 headers = {**headers, "retry-after": f"{wait:.3f}"}
-            await sleep(0.05)
+            await sleep(self._refuses_after)
             raise APIStatusError(429, headers)
         self.accepted.append((now, key))
         self.in_use[key] = busy + 1

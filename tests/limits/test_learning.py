@@ -112,6 +112,28 @@ def test_the_limit_is_found(name: str, latency: Callable[[random.Random], float]
     assert refused <= 0.01
 
 
+def served_soon(seed: int) -> float:
+    """The part of a strict bucket's rate that is used in the first 45 seconds, where refusals are told at once."""
+    chance = random.Random(seed)
+    provider = Provider(
+        lambda: Bucket(40, 10, strict=True), seconds=lambda: chance.uniform(0.1, 0.5), refuses_after=0.001
+    )
+    name, options = jumping("trio", patience=0)
+    anyio.run(press, provider, 1, None, 45.0, backend=name, backend_options=options)
+    return len(provider.accepted) / 45 / 40
+
+
+def test_two_refusals_in_a_row_are_a_short_measurement() -> None:
+    """L4: a few requests between two refusals say little of the rate, so they do not cost much of it."""
+    assert min(served_soon(seed) for seed in range(5)) >= 0.9
+
+
+def test_control_a_short_measurement_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L4: and the rate stays far too low."""
+    monkeypatch.setattr(_adaptive, "PART_LEFT", 0.0)
+    assert min(served_soon(seed) for seed in range(5)) < 0.9
+
+
 def test_control_without_learning(monkeypatch: pytest.MonkeyPatch) -> None:
     """L4: with a hundred at once, always, most are refused."""
     monkeypatch.setattr(_adaptive.Adaptive, "refused", _adaptive.Adaptive.returned)
