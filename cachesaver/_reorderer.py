@@ -1,27 +1,45 @@
-"""Reorderer: sorts each list of tickets by request id, whatever order they arrived in."""
+"""Reorderer: sorts each list of tickets, whatever order they arrived in."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-from ._stage import Inbox, Stage, as_stage
+from ._stage import Inbox, Stage, Tickets, as_stage
 from ._ticket import Ticket
 
 
 class Reorderer(Stage):
     """Passes each list on in the order of request ids; those without one keep their order, last.
 
-    Numbers in ids compare as numbers: "step-2" comes before "step-10".
+    Numbers in ids compare as numbers: "step-2" comes before "step-10". With *by*, a function of
+    a prompt, such as its length, the numbers that it returns come first. A prompt for which it
+    raises fails with that error, and alone.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, by: Callable[[Any], float] | None = None) -> None:
         super().__init__(as_stage(model))
+        self.by = by
 
     async def run(self, inbox: Inbox) -> None:
         assert self.below is not None
         async for tickets in inbox:
-            await self.below.submit(sorted(tickets, key=by_id))
+            ordered = sorted(tickets, key=by_id)
+            if self.by is not None:
+                ordered = in_order(ordered, self.by)
+            await self.below.submit(ordered)
+
+
+def in_order(tickets: Tickets, by: Callable[[Any], float]) -> Tickets:
+    """Sorted by what *by* makes of their prompts; equal ones stay in their order, and what it refuses has failed."""
+    placed: list[tuple[float, Ticket]] = []
+    for ticket in tickets:
+        try:
+            placed.append((float(by(ticket.prompt.fresh())), ticket))
+        except Exception as error:
+            ticket.fail(error)
+    return [ticket for _, ticket in sorted(placed, key=lambda pair: pair[0])]
 
 
 def by_id(ticket: Ticket) -> tuple[bool, list[tuple[int, str, str]]]:

@@ -207,6 +207,47 @@ async def test_ids_are_ordered_as_people_number_things(cache: Cache) -> None:
     assert seen == ["a", "step-1", "step-2", "step-007", "step-10", None]
 
 
+class Engine:
+    """One batch at a time, each for a second; what was in them."""
+
+    cache_scope = "engine"
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self._device = anyio.Lock()
+
+    async def batch_request(self, prompts: list[str]) -> list[str]:
+        async with self._device:
+            self.batches.append(prompts)
+            await anyio.sleep(1)
+        return prompts
+
+
+async def test_batches_of_similar_length(cache: Cache) -> None:
+    """F2: what was collected is sorted and cut, so that each batch has prompts of a length."""
+    engine = Engine()
+    stack = Cacher(Batcher(Reorderer(Batcher(engine, batch_size=4), by=len), batch_size=16, timeout=60), cache)
+    prompts = [chr(97 + number) * (number * 7 % 20 + 1) for number in range(20)]
+    async with stack as api:
+        start = current_time()
+        results = await gather(api, [Request(prompt) for prompt in prompts])
+        assert current_time() - start == pytest.approx(5, abs=0.1)
+    assert [response.data for response in results] == [[prompt] for prompt in prompts]
+    assert [len(batch) for batch in engine.batches] == [4] * 5
+    collected = [prompt for batch in engine.batches[:4] for prompt in batch]  # the fifth waited for these
+    assert collected == sorted(collected, key=len)
+
+
+async def test_a_prompt_that_cannot_be_placed_fails_alone() -> None:
+    """F3: an error of *by*, or a value that is no number, is that of its request."""
+    model = FakeBatchModel()
+    lengths = {"a": 2, "b": "long", "c": 1}
+    async with Batcher(Reorderer(Batcher(model), by=lambda prompt: lengths[prompt]), batch_size=4, timeout=1) as api:
+        results = await gather(api, [Request(name) for name in "abcd"])
+    assert [type(result).__name__ for result in results] == ["Response", "ValueError", "Response", "KeyError"]
+    assert model.calls == [(["c", "a"], 2)]
+
+
 async def test_every_stage_is_a_model(cache: Cache, tmp_path) -> None:
     """S1: stages nest in any order, and a whole stack is the model of another."""
     model = CountingModel()
