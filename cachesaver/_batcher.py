@@ -23,7 +23,7 @@ class Batcher(Stage):
     it does not fit into one. Both settings may be changed at any time.
     """
 
-    pause = 0.002  #: seconds in which nobody may have asked, for a batch to leave before its timeout
+    pause = 0.001  #: seconds in which nobody may have asked, for a batch to leave before its timeout
 
     def __init__(self, model: Any, batch_size: int = 64, timeout: float = 0.0) -> None:
         if type(batch_size) is not int or batch_size < 1:
