@@ -10,7 +10,7 @@ from ._cache import Cache
 from ._desk import Desk
 from ._stage import Inbox, Stage, Tickets, as_stage
 
-Mode = Literal["reuse", "offline", "refresh", "bypass"]
+Mode = Literal["reuse", "offline", "refresh", "bypass", "repeat"]
 
 
 class Cacher(Stage):
@@ -19,7 +19,8 @@ class Cacher(Stage):
     *scope* names the model, so that two models never share answers; it defaults to
     the model's `cache_scope`, else to its class's qualified name. *mode*: "reuse";
     "offline" raises `CacheMiss` instead of buying; "refresh" buys new samples and
-    appends them; "bypass" neither reads nor writes.
+    appends them; "bypass" neither reads nor writes; "repeat" is for what is a function of its
+    prompt, such as an embedding: every request gets the list from its beginning, whoever asks.
 
     *shared*: other processes and stacks work in the same namespaces at the same
     time, and no sample is given to two requests of one namespace, whichever of
@@ -31,6 +32,8 @@ class Cacher(Stage):
     ) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}; not {mode!r}")
+        if shared and mode == "repeat":
+            raise ValueError("with mode='repeat' samples are no namespace's own: leave `shared` out")
         if not isinstance(cache, Cache):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"cache must be a cachesaver.Cache, not {type(cache).__name__}")
         super().__init__(as_stage(model))

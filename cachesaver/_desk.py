@@ -43,6 +43,7 @@ class Desk:
         self.cache = cache
         self.scope = scope
         self.offline = mode == "offline"
+        self.repeats = mode == "repeat"
         self.shared = shared
         self.ledger = Ledger(fresh=mode == "refresh", shared=shared)
         self.memory = Memory()

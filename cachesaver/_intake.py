@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ._claim import Claim, given
 from ._errors import CacheCorrupt, CacheError
-from ._ledger import Drawer, Shelf
+from ._ledger import Drawer, Passing, Shelf
 from ._miss import cache_miss
 from ._purchase import NAMESPACE, Purchase
 from ._records import Answer, Loaded, Query
@@ -148,7 +148,9 @@ class Intake:
             namespace, label, _ = identity(ticket)
             shelf = desk.ledger.shelves.get(key)
             drawer = desk.ledger.drawers.get((namespace, key))
-            if drawer is None or desk.shared:
+            if desk.repeats:
+                label = drawer = None
+            elif drawer is None or desk.shared:
                 draws.add((namespace, key))
             if shelf is None or desk.shared or (not desk.offline and short(shelf, drawer, ticket.n)):
                 stocks.add(key)
@@ -219,7 +221,10 @@ class Intake:
 
     def _open(self, ticket: Ticket, key: bytes) -> Claim:
         namespace, label, given_ordinals = identity(ticket)
-        drawer = self._desk.ledger.drawers[namespace, key]
+        if self._desk.repeats:
+            label, drawer = None, Passing()
+        else:
+            drawer = self._desk.ledger.drawers[namespace, key]
         ordinals = drawer.ordinals(label, ticket.n) if given_ordinals is None else given_ordinals
         claim = ticket.claim = Claim(ticket, namespace, label, ordinals, self._desk.ledger.shelves[key], drawer)
         return claim

@@ -206,6 +206,15 @@ class Drawer:
         return None
 
 
+class Passing(Drawer):
+    """That of a single request, which begins at the beginning and leaves no record (mode "repeat")."""
+
+    __slots__ = ()
+
+    def lacks(self, draw: Draw, position: int) -> bool:
+        return False
+
+
 class Ledger:
     """All shelves and drawers of one run."""
 

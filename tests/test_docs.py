@@ -30,8 +30,10 @@ def environment() -> Iterator[dict[str, str]]:
     """What a reader has set up: keys, and servers that answer."""
     with provider_server() as server:
         keys = {"OPENAI_API_KEY": "key", "ANTHROPIC_API_KEY": "key"}
-        urls = {"OPENAI_BASE_URL": f"{server.url}/v1", "ANTHROPIC_BASE_URL": server.url}
-        yield {**os.environ, **keys, **urls, "TQDM_DISABLE": "1"}  # no progress bars on stderr
+        urls = {f"{name}_URL": f"{server.url}/v1" for name in ("OPENAI_BASE", "VLLM")}
+        urls["ANTHROPIC_BASE_URL"] = server.url
+        stand_ins = {"PYTHONPATH": str(ROOT / "tests" / "stand_ins")}
+        yield {**os.environ, **keys, **urls, **stand_ins, "TQDM_DISABLE": "1"}  # no progress bars on stderr
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)

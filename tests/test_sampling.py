@@ -150,6 +150,29 @@ async def test_refresh_appends_and_bypass_leaves_no_trace(cache: Cache) -> None:
         assert (await api.request("p", n=3)).data == ["p#0", "p#1", "p#3"]
 
 
+@pytest.mark.parametrize("stack", STACKS)
+async def test_repeat_is_for_functions_of_the_prompt(stack, cache: Cache) -> None:
+    """S4, S5: whoever asks, and however often, one answer is bought; n asks for the first n."""
+    model = CountingModel(delay=1)
+    for _ in range(2):
+        async with stack(model, cache, mode="repeat") as api:
+            together = await gather(api, [Request("p", request_id=name) for name in ("a", "a", "b", None)])
+            again = await api.request("p", n=3)
+            assert [response.data for response in together] == [["p#0"]] * 4
+            assert (again.data, again.positions) == (["p#0", "p#1", "p#2"], [0, 1, 2])
+            assert (await api.request("p")).data == ["p#0"]
+        assert model.sold == 3
+    async with stack(model, cache) as api:  # it has left no record of who got what
+        assert (await api.request("p", request_id="b")).positions == [0]
+        assert (await api.request("p", request_id="a")).positions == [1]
+
+
+async def test_repeat_is_not_shared(cache: Cache) -> None:
+    """S1: there is nothing that processes would have to share out."""
+    with pytest.raises(ValueError, match="leave `shared` out"):
+        online(CountingModel(), cache, mode="repeat", shared=True)
+
+
 async def test_an_answer_is_the_callers_own(cache: Cache) -> None:
     """S13: changing an answer changes nobody else's."""
 

@@ -111,7 +111,7 @@ async def predecessor(device: Device, size: int) -> AsyncIterator[Ask]:
             return [Response(data=[text]) for text in await to_thread.run_sync(device.batch_request, prompts)]
 
     with TemporaryDirectory() as folder:
-        async with LocalAPI(Model(), diskcache.Cache(folder), batch_size=size, timeout=30) as api:
+        async with LocalAPI(Model(), diskcache.Cache(folder), batch_size=size, timeout=60) as api:
 
             async def ask(prompt: str, number: int) -> str:
                 request = Request((), {"prompt": prompt}, 1, f"{number}", f"agent {number}")

@@ -55,7 +55,7 @@ class Outcome:
     busy: float
     batches: list[tuple[int, int]]
     tokens: int
-    finished: int
+    finished: int  # agents
     lone: float
 
     def fill(self, batch_size: int) -> float | None:
@@ -88,7 +88,7 @@ def main(agents: int, batch_size: int, tokens: int, one_by_one: float, short: bo
                 job = {
                     **{"agents": agents, "batch_size": batch_size, "tokens": tokens, "words": [5, 100]},
                     **{"weights": str(place / "weights.pt"), "contender": way, "backend": backend},
-                    "seconds": one_by_one if way == "one by one" else 3600,
+                    "seconds": one_by_one if way == "one by one" else 600,
                 }
                 outcomes[f"{way}, {backend}"] = outcome = measure(place, job, paths[packages])
                 console.print(f"{way}, {backend}: {outcome.seconds:.0f} s")
