@@ -77,7 +77,25 @@ async def agent(number: int, ask: Ask, device: Device, words: tuple[int, int]) -
     device.living -= 1
 
 
-WORDS = "red green seven house walks under the river and every small lamp that they found before winter".split()
+WORDS = [
+    "red",
+    "green",
+    "seven",
+    "house",
+    "walks",
+    "under",
+    "the",
+    "river",
+    "and",
+    "every",
+    "small",
+    "lamp",
+    "that",
+    "they",
+    "found",
+    "before",
+    "winter",
+]
 BRANCHES = (
     "{first} Is that all? No, it is also",
     "{text}. Somebody said: {first} That is wrong, because",

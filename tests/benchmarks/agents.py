@@ -67,7 +67,9 @@ class Outcome:
 @click.option("--agents", default=200, show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--tokens", default=8, show_default=True, help="New tokens of each answer.")
-@click.option("--one-by-one", default=60.0, show_default=True, help="Seconds after which asking one by one is cut short.")
+@click.option(
+    "--one-by-one", default=60.0, show_default=True, help="Seconds after which asking one by one is cut short."
+)
 @click.option("--short", is_flag=True, help="A dozen agents: to see that it runs.")
 def main(agents: int, batch_size: int, tokens: int, one_by_one: float, short: bool) -> None:
     """How full batches are."""
@@ -86,8 +88,13 @@ def main(agents: int, batch_size: int, tokens: int, one_by_one: float, short: bo
         for way, (packages, backends) in WAYS.items():
             for backend in backends:
                 job = {
-                    **{"agents": agents, "batch_size": batch_size, "tokens": tokens, "words": [5, 100]},
-                    **{"weights": str(place / "weights.pt"), "contender": way, "backend": backend},
+                    "agents": agents,
+                    "batch_size": batch_size,
+                    "tokens": tokens,
+                    "words": [5, 100],
+                    "weights": str(place / "weights.pt"),
+                    "contender": way,
+                    "backend": backend,
                     "seconds": one_by_one if way == "one by one" else 600,
                 }
                 outcomes[f"{way}, {backend}"] = outcome = measure(place, job, paths[packages])
