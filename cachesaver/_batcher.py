@@ -8,8 +8,9 @@ from typing import Any
 
 from anyio import CancelScope, EndOfStream, WouldBlock, current_time
 
+from ._compound import Share
 from ._stage import Inbox, Stage, Tickets, as_stage
-from ._ticket import Share, Ticket
+from ._ticket import Ticket
 
 
 class Batcher(Stage):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ._ledger import Drawer, Label, Shelf
+from ._drawer import Drawer, Label
+from ._ledger import Shelf
 from ._records import Answer, Record
 from ._ticket import Draw, Ticket
 

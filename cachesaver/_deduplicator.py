@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._compound import Merged
 from ._stage import Inbox, Stage, as_stage
-from ._ticket import Merged, Ticket
+from ._ticket import Ticket
 
 
 class Deduplicator(Stage):

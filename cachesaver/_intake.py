@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ._claim import Claim, given
+from ._compound import Merged
+from ._drawer import Passing
 from ._errors import CacheCorrupt, CacheError
-from ._ledger import Drawer, Passing, Shelf
+from ._lookup import Lookup, Reading, identity, unread
 from ._miss import cache_miss
-from ._purchase import NAMESPACE, Purchase
-from ._records import Answer, Loaded, Query
+from ._records import Answer
 from ._threads import completed, there_soon
-from ._ticket import Merged, Ticket, answering, disown, own_error, still_wanted
+from ._ticket import Ticket, answering, disown, own_error, still_wanted
 
 if TYPE_CHECKING:
     from ._desk import Desk
     from ._stage import Tickets
 
-
-AHEAD = 16  #: samples of a prompt that are read with one that is not in memory
 
 UNSTABLE = (
     "request id {!r} was not used in this namespace before, so it gets a sample that was recorded for another id. "
@@ -36,18 +34,12 @@ NAMELESS = (
 )
 
 
-class Reading(NamedTuple):
-    """Samples on their way from the cache file, and whose they are."""
-
-    places: list[tuple[Claim, tuple[bytes, int]]]
-    answers: Future[dict[tuple[bytes, int], Answer | CacheCorrupt]]
-
-
 class Intake:
     """The first of the Cacher's loops: one call of `deal` for each list of tickets."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._lookup = Lookup(desk)
         self._cautioned = False
 
     async def deal(self, tickets: Tickets) -> None:
@@ -59,16 +51,16 @@ class Intake:
         if any(isinstance(ticket, Merged) for ticket in tickets):
             return False
         try:
-            loading = self._load({ticket: ticket.prompt.key(self._desk.scope) for ticket in tickets})
+            loading = self._lookup.load({ticket: ticket.prompt.key(self._desk.scope) for ticket in tickets})
         except CacheError:  # `deal` will say so
             return False
         if loading is not None:
             if not there_soon(loading) or loading.exception() is not None:
                 return False
-            self._learn(loading.result())
+            self._lookup.learn(loading.result())
         groups = [parts for ticket in tickets if (parts := self._owe(ticket))]
         claims = [claim for group in groups for claim in self._claim(group, group[0].prompt.key(self._desk.scope))]
-        reading = self._read(claims)
+        reading = self._lookup.read(claims)
         if reading is None or there_soon(reading.answers):
             self._deliver(claims, reading)
         else:
@@ -82,9 +74,9 @@ class Intake:
     async def _deal(self, groups: list[list[Ticket]]) -> None:
         keys = {part: group[0].prompt.key(self._desk.scope) for group in groups for part in group}
         try:
-            loading = self._load(keys)
+            loading = self._lookup.load(keys)
             if loading is not None:
-                self._learn(await completed(loading))
+                self._lookup.learn(await completed(loading))
         except CacheCorrupt as error:
             await self._deal_singly(groups, error)
             return
@@ -92,7 +84,7 @@ class Intake:
             fail(keys, error)
             return
         claims = [claim for group in groups for claim in self._claim(group, keys[group[0]])]
-        await self._deliver_later(claims, self._read(claims))
+        await self._deliver_later(claims, self._lookup.read(claims))
 
     async def _deliver_later(self, claims: list[Claim], reading: Reading | None) -> None:
         if reading is not None:
@@ -135,54 +127,6 @@ class Intake:
             if identity(part)[1:] == (None, None):
                 part.fail(ValueError(NAMELESS))
         return still_wanted(parts)
-
-    # What the cache knows
-
-    def _load(self, keys: dict[Ticket, bytes]) -> Future[Loaded] | None:
-        """Ask for what the ledger lacks of these prompts, in one go; None where it lacks nothing."""
-        desk = self._desk
-        stocks: set[bytes] = set()
-        draws: set[tuple[str, bytes]] = set()
-        labels: set[tuple[bytes, str, int]] = set()
-        for ticket, key in keys.items():
-            namespace, label, _ = identity(ticket)
-            shelf = desk.ledger.shelves.get(key)
-            drawer = desk.ledger.drawers.get((namespace, key))
-            if desk.repeats:
-                label = drawer = None
-            elif drawer is None or desk.shared:
-                draws.add((namespace, key))
-            if shelf is None or desk.shared or (not desk.offline and short(shelf, drawer, ticket.n)):
-                stocks.add(key)
-            if label is not None:
-                labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
-        if not (stocks or draws or labels):
-            return None
-        return desk.cache.load(Query(frozenset(stocks), frozenset(draws), frozenset(labels)))
-
-    def _learn(self, loaded: Loaded) -> None:
-        self._desk.ledger.learn(loaded)
-        for key, stock in loaded.stocks.items():
-            for position, answer in stock.answers.items():
-                if isinstance(answer, Answer):
-                    self._desk.memory.put((key, position), answer)
-
-    def _read(self, claims: list[Claim]) -> Reading | None:
-        """Ask for the stored samples that are not in memory; None where all are."""
-        waiting = unread(claims)
-        if not waiting:
-            return None
-        places = [(claim, (claim.shelf.key, position)) for claim in waiting for position in claim.unread()]
-        wanted = {place: None for _, place in places}
-        for claim in waiting:  # those that come next will be asked for next
-            last = max(claim.positions)
-            wanted |= {(claim.shelf.key, p): None for p in range(last + 1, last + AHEAD) if claim.shelf.has(p)}
-        try:
-            return Reading(places, self._desk.cache.read(list(wanted)))
-        except CacheError as error:
-            for claim in waiting:
-                claim.fail(own_error(error) or error)
-            return None
 
     def _take(self, reading: Reading) -> None:
         answers = reading.answers.result()
@@ -275,25 +219,6 @@ class Intake:
             claim.ticket.fail(await cache_miss(desk.cache, claim.ticket.prompt, desk.scope, claim.shelf.known()))
 
 
-def identity(ticket: Ticket) -> tuple[str, str | None, Sequence[int] | None]:
-    """In which namespace and under which id *ticket* draws; and its ordinals, if they are given."""
-    if isinstance(ticket, Purchase):
-        return NAMESPACE, None, ticket.positions
-    return ticket.namespace, ticket.request_id, None
-
-
-def short(shelf: Shelf, drawer: Drawer | None, n: int) -> bool:
-    """Whether *n* more samples may have to be bought: another process may have stored some by now."""
-    return shelf.known() < n + (len(drawer.used) if drawer else 0)
-
-
-def new_ordinals(drawer: Drawer | None, label: str, n: int) -> Sequence[int]:
-    """The coming ordinals of *label* that this namespace has no record of."""
-    if drawer is None:
-        return range(n)
-    return [ordinal for ordinal in drawer.coming(label, n) if (label, ordinal) not in drawer.recorded]
-
-
 def lost(key: bytes, position: int) -> CacheCorrupt:
     """What to say of a sample that the file counts and does not give."""
     return CacheCorrupt(
@@ -306,8 +231,3 @@ def fail(tickets: Iterable[Ticket], error: CacheError) -> None:
     """Each ticket gets the error as its own."""
     for ticket in tickets:
         ticket.fail(own_error(error) or error)
-
-
-def unread(claims: list[Claim]) -> list[Claim]:
-    """The claims that lack a stored sample."""
-    return [claim for claim in claims if claim.missing and claim.wanted and claim.unread()]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 
 from . import _statements as sql
+from ._drawer import sole
 from ._errors import CacheCorrupt, CacheError
-from ._ledger import sole
 from ._reads import answer, draws
 from ._records import Bought, Placed, Record
 from ._rows import seal, write_row

@@ -244,6 +244,8 @@ async def test_a_prompt_that_cannot_be_placed_fails_alone() -> None:
     lengths = {"a": 2, "b": "long", "c": 1}
     async with Batcher(Reorderer(Batcher(model), by=lambda prompt: lengths[prompt]), batch_size=4, timeout=1) as api:
         results = await gather(api, [Request(name) for name in "abcd"])
+        with pytest.raises(KeyError):
+            await api.request("e")
     assert [type(result).__name__ for result in results] == ["Response", "ValueError", "Response", "KeyError"]
     assert model.calls == [(["c", "a"], 2)]
 

@@ -14,6 +14,7 @@ from anyio import to_thread
 
 from cachesaver import Cache, Cacher, Closed, Dispatcher, RoundRobinLimiter
 from cachesaver.http import CachingTransport, HTTPModel
+from cachesaver.models.openai import OpenAI as CachedOpenAI
 
 from ._provider_server import ProviderServer, provider_server
 
@@ -48,6 +49,15 @@ def test_a_sync_client(server: ProviderServer, tmp_path: Path, family: Any) -> N
             assert isinstance(answers[0], family.Response)
     assert answers[1].headers["x-cachesaver"] == "hit; position=1"
     assert server.sold == 2
+
+
+def test_an_embedding_that_is_asked_again(server: ProviderServer, tmp_path: Path) -> None:
+    """S4, S5: in mode "repeat" it is bought once, whoever asks; in mode "reuse" each repeat is a new one."""
+    for mode, sold in (("repeat", 1), ("repeat", 1), ("reuse", 2)):
+        with CachedOpenAI(base_url=f"{server.url}/v1", api_key="key", cachedir=tmp_path, mode=mode) as client:
+            vectors = [client.embeddings.create(model="m", input="a").data[0].embedding for _ in range(2)]
+        assert (vectors[0] == vectors[1]) == (mode == "repeat")
+        assert server.sold == sold
 
 
 @FAMILIES

@@ -167,6 +167,20 @@ async def test_repeat_is_for_functions_of_the_prompt(stack, cache: Cache) -> Non
         assert (await api.request("p", request_id="a")).positions == [1]
 
 
+async def test_repeat_after_a_failure_and_a_cancellation(cache: Cache) -> None:
+    """S4, F5, F6: who waits takes over from a buyer that failed; what a buyer left behind is stored, and everyone's."""
+    model = CountingModel(delay=1, failures=[OSError("down")])
+    async with online(model, cache, mode="repeat") as api:
+        results = await gather(api, [Request("p", namespace=f"ns-{i}") for i in range(3)])
+        assert sum(isinstance(result, OSError) for result in results) == 1
+        assert [r.data for r in results if isinstance(r, Response)] == [["p#0"], ["p#0"]]
+        with anyio.move_on_after(0.5) as scope:
+            await api.request("q")
+        assert scope.cancelled_caught
+        assert (await api.request("q")).data == ["q#0"]
+    assert model.sold == 2
+
+
 async def test_repeat_is_not_shared(cache: Cache) -> None:
     """S1: there is nothing that processes would have to share out."""
     with pytest.raises(ValueError, match="leave `shared` out"):

@@ -26,7 +26,7 @@ from cachesaver import (
     Request,
     RoundRobinLimiter,
     Stage,
-    _ledger,
+    _drawer,
     local,
     online,
 )
@@ -329,7 +329,7 @@ async def test_control_without_giving_back_a_retry_gets_another_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S14: the test of every call fails when a caller that leaves takes its ordinal along."""
-    monkeypatch.setattr(_ledger.Drawer, "give_back_ordinal", lambda drawer, label, ordinal: None)
+    monkeypatch.setattr(_drawer.Drawer, "give_back_ordinal", lambda drawer, label, ordinal: None)
     monkeypatch.setitem(globals(), "STRIDE", 1)
     with pytest.raises(ExceptionGroup) as error:
         await test_every_suspension_of_every_call("online", "one", warm=False, tmp_path=tmp_path)

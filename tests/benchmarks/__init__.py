@@ -1,1 +1,1 @@
-"""Benchmarks: how long a request takes, beside the predecessor's."""
+"""Benchmarks: each a command of its own, that measures ours and its peers side by side."""

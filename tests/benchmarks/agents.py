@@ -7,7 +7,7 @@
 which is one of three branches, after a tool of up to half a second. The model is SmolLM2 of
 135 million parameters on the CPU, greedy, always with as many new tokens; its batches have up
 to 32 prompts of 5 to 100 words, twice as many on one branch. Each way to ask is a process of its
-own, and its timeouts are the best of those that we tried. *Fill* is the part of the batch size
+own; one by one is cut short. *Fill* is the part of the batch size
 that was used, while there were as many agents as that. *Idle* is how long the model had
 nothing to do. *Alone* is what a request takes beside the model's own time when nobody else asks.
 """

@@ -1,0 +1,149 @@
+"""Drawer: what one namespace has drawn of one prompt. Pure state, no awaits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from heapq import heappop, heappush, nsmallest
+from typing import TYPE_CHECKING
+
+from ._records import Drawn
+
+if TYPE_CHECKING:
+    from ._ledger import Shelf
+
+
+class Several(Enum):
+    """Stands for more than one request id."""
+
+    IDS = "several ids"
+
+
+Label = str | None
+Draw = tuple[Label, int]  # a request id and its ordinal
+
+
+def sole(draws: Iterable[Drawn]) -> dict[Draw, int]:
+    """The position of each draw where none has two holders: the latest record counts, of a draw and of a position."""
+    positions: dict[Draw, int] = {}
+    holders: dict[int, Draw] = {}
+    for drawn in draws:
+        draw = (drawn.request_id, drawn.ordinal)
+        positions[draw] = drawn.position
+        holders[drawn.position] = draw
+    return {draw: position for draw, position in positions.items() if holders[position] == draw}
+
+
+class Drawer:
+    """What one namespace has drawn of one prompt: in this run, and as recorded before."""
+
+    __slots__ = ("_earlier", "_floor", "_next", "_returned", "_steal_floor", "_stolen", "recorded", "reserved", "used")
+
+    def __init__(self, recorded: Iterable[Drawn] = ()) -> None:
+        self.used: set[int] = set()
+        self.recorded: dict[Draw, int] = {}
+        self.reserved: dict[int, int] = {}  # the same positions, and how many draws have each
+        self._earlier: dict[int, Label | Several] = {}  # whose they were when this run began
+        self._next: dict[Label, int] = {}
+        self._returned: dict[Label, list[int]] = {}
+        self._floor = 0  # every position below is used or reserved
+        self._steal_floor = 0
+        self._stolen: set[int] = set()  # positions that went to another than the one they are recorded for
+        for drawn in recorded:
+            self._set((drawn.request_id, drawn.ordinal), drawn.position)
+        for (label, _), position in self.recorded.items():
+            self._earlier[position] = label if self._earlier.get(position, label) == label else Several.IDS
+
+    def record(self, draw: Draw, position: int) -> None:
+        """The cache knows that *draw* got *position*, if that is news."""
+        if self.lacks(draw, position):
+            self._set(draw, position)
+
+    def _set(self, draw: Draw, position: int) -> None:
+        before = self.recorded.get(draw)
+        if before is not None:
+            self._unreserve(before)
+        self.recorded[draw] = position
+        self.reserved[position] = self.reserved.get(position, 0) + 1
+
+    def forget(self, draw: Draw) -> None:
+        """The cache did not take the record of *draw* after all."""
+        position = self.recorded.pop(draw)
+        self._unreserve(position)
+
+    def _unreserve(self, position: int) -> None:
+        self.reserved[position] -= 1
+        if not self.reserved[position]:
+            del self.reserved[position]
+            self._floor = min(self._floor, position)
+
+    def lacks(self, draw: Draw, position: int) -> bool:
+        """Whether it is news that *draw* got *position*.
+
+        Of an id the latest counts. Without one it is the order of arrival, which
+        a failed or a refreshing run must not change; unless its place was stolen.
+        """
+        recorded = self.recorded.get(draw)
+        if recorded is None:
+            return True
+        return recorded != position and (draw[0] is not None or recorded in self._stolen)
+
+    def coming(self, label: Label, n: int) -> list[int]:
+        """The next *n* ordinals of *label*; those given back come first."""
+        start = self._next.get(label, 0)
+        if not self._returned:
+            return list(range(start, start + n))
+        returned = nsmallest(n, self._returned.get(label, ()))
+        return [*returned, *range(start, start + n - len(returned))]
+
+    def ordinals(self, label: Label, n: int) -> list[int]:
+        """Take the next *n* ordinals of *label*."""
+        ordinals = self.coming(label, n)
+        if returned := self._returned.get(label):
+            for _ in range(min(n, len(returned))):
+                heappop(returned)
+        self._next[label] = max(self._next.get(label, 0), ordinals[-1] + 1)
+        return ordinals
+
+    def give_back_ordinal(self, label: Label, ordinal: int) -> None:
+        """Nothing was consumed: offer the ordinal again."""
+        heappush(self._returned.setdefault(label, []), ordinal)
+
+    def give_back_position(self, position: int) -> None:
+        """Nothing was consumed: offer the position again."""
+        self.used.discard(position)
+        self._floor = min(self._floor, position)
+        self._steal_floor = min(self._steal_floor, position)
+
+    def lowest_unclaimed(self, shelf: Shelf) -> int | None:
+        """The lowest known position neither used in this run nor recorded for anyone here."""
+        position = max(self._floor, shelf.base)
+        while position < shelf.end and (position in self.used or position in self.reserved):
+            position += 1
+        self._floor = position
+        while position < shelf.end:
+            if position not in self.used and position not in self.reserved and position not in shelf.holes:
+                return position
+            position += 1
+        return None
+
+    def lowest_of_others(self, shelf: Shelf, label: Label) -> int | None:
+        """The lowest known position that an earlier run recorded here for another id, and this one has not used."""
+        position = max(self._steal_floor, shelf.base)
+        while position < shelf.end and position in self.used:
+            position += 1
+        self._steal_floor = position
+        for candidate in range(position, shelf.end):
+            if self._earlier.get(candidate, label) != label and candidate not in self.used and shelf.has(candidate):
+                self._stolen.add(candidate)
+                return candidate
+        return None
+
+
+class Passing(Drawer):
+    """That of a single request, which begins at the beginning and leaves no record (mode "repeat")."""
+
+    __slots__ = ()
+
+    def lacks(self, draw: Draw, position: int) -> bool:
+        return False

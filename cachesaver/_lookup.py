@@ -1,0 +1,104 @@
+"""Lookup: asks the cache for what intake needs to know, in one go for a list of tickets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, NamedTuple
+
+from ._claim import Claim
+from ._drawer import Drawer
+from ._errors import CacheCorrupt, CacheError
+from ._ledger import Shelf
+from ._purchase import NAMESPACE, Purchase
+from ._records import Answer, Loaded, Query
+from ._ticket import Ticket, own_error
+
+if TYPE_CHECKING:
+    from ._desk import Desk
+
+AHEAD = 16  #: samples of a prompt that are read with one that is not in memory
+
+
+class Reading(NamedTuple):
+    """Samples on their way from the cache file, and whose they are."""
+
+    places: list[tuple[Claim, tuple[bytes, int]]]
+    answers: Future[dict[tuple[bytes, int], Answer | CacheCorrupt]]
+
+
+class Lookup:
+    """The way from intake to the cache, and of what it says into the ledger and the memory."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def load(self, keys: dict[Ticket, bytes]) -> Future[Loaded] | None:
+        """Ask for what the ledger lacks of these prompts, in one go; None where it lacks nothing."""
+        desk = self._desk
+        stocks: set[bytes] = set()
+        draws: set[tuple[str, bytes]] = set()
+        labels: set[tuple[bytes, str, int]] = set()
+        for ticket, key in keys.items():
+            namespace, label, _ = identity(ticket)
+            shelf = desk.ledger.shelves.get(key)
+            drawer = desk.ledger.drawers.get((namespace, key))
+            if desk.repeats:
+                label = drawer = None
+            elif drawer is None or desk.shared:
+                draws.add((namespace, key))
+            if shelf is None or desk.shared or (not desk.offline and short(shelf, drawer, ticket.n)):
+                stocks.add(key)
+            if label is not None:
+                labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
+        if not (stocks or draws or labels):
+            return None
+        return desk.cache.load(Query(frozenset(stocks), frozenset(draws), frozenset(labels)))
+
+    def learn(self, loaded: Loaded) -> None:
+        self._desk.ledger.learn(loaded)
+        for key, stock in loaded.stocks.items():
+            for position, answer in stock.answers.items():
+                if isinstance(answer, Answer):
+                    self._desk.memory.put((key, position), answer)
+
+    def read(self, claims: list[Claim]) -> Reading | None:
+        """Ask for the stored samples that are not in memory; None where all are."""
+        waiting = unread(claims)
+        if not waiting:
+            return None
+        places = [(claim, (claim.shelf.key, position)) for claim in waiting for position in claim.unread()]
+        wanted = {place: None for _, place in places}
+        for claim in waiting:  # those that come next will be asked for next
+            last = max(claim.positions)
+            wanted |= {(claim.shelf.key, p): None for p in range(last + 1, last + AHEAD) if claim.shelf.has(p)}
+        try:
+            return Reading(places, self._desk.cache.read(list(wanted)))
+        except CacheError as error:
+            for claim in waiting:
+                claim.fail(own_error(error) or error)
+            return None
+
+
+def identity(ticket: Ticket) -> tuple[str, str | None, Sequence[int] | None]:
+    """In which namespace and under which id *ticket* draws; and its ordinals, if they are given."""
+    if isinstance(ticket, Purchase):
+        return NAMESPACE, None, ticket.positions
+    return ticket.namespace, ticket.request_id, None
+
+
+def short(shelf: Shelf, drawer: Drawer | None, n: int) -> bool:
+    """Whether *n* more samples may have to be bought: another process may have stored some by now."""
+    return shelf.known() < n + (len(drawer.used) if drawer else 0)
+
+
+def new_ordinals(drawer: Drawer | None, label: str, n: int) -> Sequence[int]:
+    """The coming ordinals of *label* that this namespace has no record of."""
+    if drawer is None:
+        return range(n)
+    return [ordinal for ordinal in drawer.coming(label, n) if (label, ordinal) not in drawer.recorded]
+
+
+def unread(claims: list[Claim]) -> list[Claim]:
+    """The claims that lack a stored sample."""
+    return [claim for claim in claims if claim.missing and claim.wanted and claim.unread()]
