@@ -666,7 +666,16 @@ class TestClosed:
 def ctrl_c() -> Iterator[None]:
     """As in a shell; a process that a shell has started in the background does not listen to it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    report = sys.unraisablehook
+
+    def reports(what: sys.UnraisableHookArgs) -> None:
+        # one that strikes in a finalizer is lost there, as Python has it; pytest's own hook would be struck again
+        if what.exc_type is not KeyboardInterrupt:
+            report(what)
+
+    sys.unraisablehook = reports
     yield
+    sys.unraisablehook = report
     signal.signal(signal.SIGINT, before)
 
 
