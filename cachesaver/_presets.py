@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -12,6 +13,8 @@ from ._deduplicator import Deduplicator
 from ._dispatcher import Dispatcher
 from ._reorderer import Reorderer
 from ._stage import Stage
+
+SORTED_BATCHES = 4  #: collected at a time to be sorted: more sort better, and the first of them waits longer
 
 
 def online(
@@ -44,13 +47,19 @@ def local(
     limiter: AbstractAsyncContextManager[Any] | None = None,
     batch_size: int = 64,
     timeout: float = 0.0,
+    by: Callable[[Any], float] | None = None,
 ) -> Cacher:
     """A stack for a model on your own hardware: hits are answered at once, only misses fill its batches.
 
     A batch leaves when it holds *batch_size* samples, when its oldest has waited *timeout* seconds, or
     before that when nobody else can ask: when all requests are in it and the model has nothing to do.
+    With *by*, a function of a prompt such as `len`, four batches are collected at a time and sorted by
+    it, so that prompts of like length share a batch and little of it is padding.
     """
-    return Cacher(Batcher(_bottom(model, limiter), batch_size, timeout), cache, scope=scope, mode=mode, shared=shared)
+    batches: Stage = Batcher(_bottom(model, limiter), batch_size, timeout)
+    if by is not None:
+        batches = Batcher(Reorderer(batches, by=by), SORTED_BATCHES * batch_size, timeout)
+    return Cacher(batches, cache, scope=scope, mode=mode, shared=shared)
 
 
 def _bottom(model: Any, limiter: AbstractAsyncContextManager[Any] | None) -> Stage:

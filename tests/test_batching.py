@@ -226,7 +226,7 @@ class Engine:
 async def test_batches_of_similar_length(cache: Cache) -> None:
     """F2: what was collected is sorted and cut, so that each batch has prompts of a length."""
     engine = Engine()
-    stack = Cacher(Batcher(Reorderer(Batcher(engine, batch_size=4), by=len), batch_size=16, timeout=60), cache)
+    stack = local(engine, cache, batch_size=4, timeout=60, by=len)
     prompts = [chr(97 + number) * (number * 7 % 20 + 1) for number in range(20)]
     async with stack as api:
         start = current_time()

@@ -175,15 +175,11 @@ async def aiodataloader(device: Device, size: int) -> AsyncIterator[Ask]:
 
 @contextlib.asynccontextmanager
 async def ours(device: Device, size: int, *, by_length: bool = False) -> AsyncIterator[Ask]:
-    from cachesaver import Batcher, Cache, Cacher, Reorderer, local
+    from cachesaver import Cache, local
 
     with TemporaryDirectory() as folder, Cache(folder) as cache:
-        if by_length:
-            sorted_by_length = Reorderer(Batcher(device, size), by=len)
-            stack = Cacher(Batcher(sorted_by_length, 4 * size, timeout=60), cache, scope="model")
-        else:
-            stack = local(device, cache, scope="model", batch_size=size, timeout=60)
-        async with stack as api:
+        by = len if by_length else None
+        async with local(device, cache, scope="model", batch_size=size, timeout=60, by=by) as api:
 
             async def ask(prompt: str, number: int) -> str:
                 return (await api.request(prompt, namespace=f"agent {number}"))[0]

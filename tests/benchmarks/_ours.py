@@ -1,63 +1,193 @@
-"""One measurement of `online(model, cache)`: reads a job from its argument, prints the outcome as JSON."""
+"""One measurement of ours: reads a job from its argument, prints the outcome as JSON."""
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
 import anyio
 
-from cachesaver import Batcher, Cache, online
+from cachesaver import Batcher, Cache, Request, Stage, online
 
-Prompt = dict[str, Any]
+Job = dict[str, Any]
+Outcome = dict[str, Any]
 
 
 class Model:
     """Answers at once, and counts."""
 
-    def __init__(self, answer: str) -> None:
+    def __init__(self, answer: Any = "") -> None:
         self.answer = answer
         self.calls = 0
 
-    async def request(self, prompt: Prompt) -> str:
+    async def request(self, prompt: Any) -> Any:
         self.calls += 1
         return self.answer
 
 
-async def ask_all(api: Batcher, prompts: list[Prompt], job: dict[str, Any], namespace: str) -> None:
-    """Ask all *prompts*, as many at a time as the job says."""
-    remaining = enumerate(prompts)
+class Echo:
+    """Answers a batch with itself."""
+
+    async def batch_request(self, prompts: list[Any]) -> list[Any]:
+        return prompts
+
+
+async def ask_all(api: Stage, prompts: Iterable[Any], namespace: str, in_flight: int) -> None:
+    """Ask all *prompts*, as many at a time as are *in_flight*."""
+    remaining = iter(prompts)
     async with anyio.create_task_group() as tasks:
-        for _ in range(job["in_flight"]):
-            tasks.start_soon(ask_in_turn, api, remaining, namespace, job["request_ids"])
+        for _ in range(in_flight):
+            tasks.start_soon(ask_in_turn, api, remaining, namespace)
 
 
-async def ask_in_turn(api: Batcher, remaining: Iterator[tuple[int, Prompt]], namespace: str, request_ids: bool) -> None:
-    for number, prompt in remaining:
-        response = await api.request(prompt, namespace=namespace, request_id=str(number) if request_ids else None)
-        assert len(response.data) == 1
+async def ask_in_turn(api: Stage, remaining: Iterator[Any], namespace: str) -> None:
+    for prompt in remaining:
+        assert len(await api.request(prompt, namespace=namespace)) == 1
 
 
-async def measure(job: dict[str, Any], prompts: list[Prompt], model: Model) -> dict[str, float]:
-    """Seconds and model calls of the part that counts: the requests, from the first to the last answer."""
+async def map_all(api: Stage, requests: Iterable[Any], window: int) -> int:
+    async with api.map(requests, window=window) as responses:
+        return sum([len(response) async for response in responses])
+
+
+@asynccontextmanager
+async def stack(job: Job, model: Model) -> AsyncIterator[Batcher]:
     with Cache(job["folder"]) as cache:
         async with online(model, cache) as api:
-            if job["case"] == "memory":
-                await ask_all(api, prompts, job, "first")
+            yield api
+
+
+def read(job: Job) -> Any:
+    return json.loads(Path(job["workload"]).read_text("utf-8"))
+
+
+# The cache
+
+
+async def cache(job: Job) -> Outcome:
+    """Seconds and model calls of the part that counts: the requests, from the first to the last answer."""
+    workload = read(job)
+    prompts, model = workload["prompts"], Model(workload["answer"])
+    async with stack(job, model) as api:
+        if job["case"] in ("memory", "map"):
+            await ask_all(api, prompts, "first", job["in_flight"])
+        model.calls = 0 if job["case"] == "map" else model.calls
+        start = perf_counter()
+        if job["case"] == "map":
+            await map_all(api, (Request(prompt, namespace="second") for prompt in prompts), job["window"])
+        else:
+            namespace = "second" if job["case"] == "memory" else "first"
+            await ask_all(api, prompts, namespace, job["in_flight"])
+        return {"seconds": perf_counter() - start, "calls": model.calls}
+
+
+# The batcher alone
+
+
+async def batcher(job: Job) -> Outcome:
+    items = [str(number) for number in range(job["items"])]
+    async with Batcher(Echo(), batch_size=64) as api:
+        start = perf_counter()
+        if job["case"] == "request":
+            await ask_all(api, items, "all", job["in_flight"])
+        else:
+            await map_all(api, items, job["window"])
+        return {"seconds": perf_counter() - start}
+
+
+# How it grows
+
+
+async def samples(job: Job) -> Outcome:
+    """µs of one sample of one prompt, in the first and in the last third of them; bought, and found again."""
+    third = job["samples"] // 3
+    outcome: Outcome = {}
+    for name in ("bought", "found"):
+        async with stack(job, Model()) as api:
+            for part in ("first", "middle", "last"):
+                start = perf_counter()
+                await ask_all(api, ["p"] * third, "all", job["in_flight"])
+                outcome[f"{name}, {part}"] = (perf_counter() - start) / third * 1e6
+    return outcome
+
+
+async def alone(job: Job) -> Outcome:
+    """µs of a request when nobody else asks: a hit, from the disk and, in another namespace, from memory."""
+    workload = read(job)
+    outcome: Outcome = {}
+    async with stack(job, Model(workload["answer"])) as api:
+        await ask_all(api, workload["prompts"], "first", job["in_flight"])
+    async with stack(job, Model()) as api:
+        for name, namespace in (("disk", "first"), ("memory", "second")):
+            times: list[float] = []
+            for prompt in workload["prompts"]:
+                start = perf_counter()
+                await api.request(prompt, namespace=namespace)
+                times.append(perf_counter() - start)
+            outcome[name] = median(times) * 1e6
+    return outcome
+
+
+async def long_map(job: Job) -> Outcome:
+    """MB that `map` over many warm requests adds, and µs of one in each tenth of them."""
+    distinct, count = job["distinct"], job["requests"]
+    async with stack(job, Model("a" * 100)) as api:
+        await ask_all(api, (f"prompt {number}" for number in range(distinct)), "first", job["in_flight"])
+
+        def requests() -> Iterator[Request]:
+            for number in range(count):
+                yield Request(f"prompt {number % distinct}", namespace=f"run {number // distinct}")
+
+        before, tenth = memory(), count // 10
+        times: list[float] = []
+        start, done = perf_counter(), 0
+        async with api.map(requests()) as responses:
+            async for _ in responses:
+                done += 1
+                if done % tenth == 0:
+                    times.append((perf_counter() - start) / tenth * 1e6)
+                    start = perf_counter()
+        return {"MB": memory() - before, "times": times}
+
+
+def memory() -> float:
+    """MB that this process holds, at the most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+async def opening(job: Job) -> Outcome:
+    """ms to open a cache, and µs of a warm request of *prompts* spread over it."""
+    start = perf_counter()
+    with Cache(job["folder"]) as cache:
+        opened = perf_counter() - start
+        async with online(Model(), cache, scope="made") as api:
             start = perf_counter()
-            await ask_all(api, prompts, job, "second" if job["case"] == "memory" else "first")
-            return {"seconds": perf_counter() - start, "calls": model.calls}
+            await ask_all(api, job["prompts"], "new", job["in_flight"])
+            seconds = perf_counter() - start
+            assert api.stats.bought == 0
+    return {"open": opened * 1000, "read": seconds / len(job["prompts"]) * 1e6}
+
+
+WHAT: dict[str, Callable[[Job], Any]] = {
+    "cache": cache,
+    "batcher": batcher,
+    "samples": samples,
+    "alone": alone,
+    "long_map": long_map,
+    "opening": opening,
+}
 
 
 def main() -> None:
     job = json.loads(sys.argv[1])
-    workload = json.loads(Path(job["workload"]).read_text("utf-8"))
-    model = Model(workload["answer"])
-    print(json.dumps(anyio.run(measure, job, workload["prompts"], model, backend=job["backend"])))
+    print(json.dumps(anyio.run(WHAT[job["what"]], job, backend=job["backend"])))
 
 
 if __name__ == "__main__":

@@ -32,9 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..local_models.conftest import load
-from .predecessor import NEEDED, PREDECESSOR
+from ._environments import NEEDED, PREDECESSOR, ROOT, install
 
-ROOT = Path(__file__).parents[2]
 PEERS = ("batched==0.1.5", "async-batcher==0.2.2", "aiodataloader==0.4.3")
 WAYS = {  # which packages each needs, and the backends it has
     "one by one": ("ours", ["asyncio"]),
@@ -101,12 +100,6 @@ def main(agents: int, batch_size: int, tokens: int, one_by_one: float, short: bo
                 console.print(f"{way}, {backend}: {outcome.seconds:.0f} s")
     console.print(table(outcomes, agents, batch_size, tokens))
     console.print(facts())
-
-
-def install(folder: Path, *packages: str) -> None:
-    """Into a folder of its own: nothing of it is part of the environment."""
-    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    subprocess.run([*pip, "--upgrade", "--target", folder, *packages], check=True, stderr=subprocess.DEVNULL)
 
 
 def measure(place: Path, job: dict[str, Any], packages: Path) -> Outcome:
