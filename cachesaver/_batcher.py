@@ -100,7 +100,7 @@ class Batcher(Stage):
 
     def _take(self, tickets: Tickets) -> None:
         self._waiting += tickets
-        self._weight += sum(map(self._weigh, tickets))
+        self._weight += sum(map(self._weigh, tickets)) if self._by_prompt else len(tickets)
 
     def _weigh(self, ticket: Ticket) -> int:
         return ticket.n if self._by_prompt else 1
@@ -109,9 +109,9 @@ class Batcher(Stage):
         """The next batch; what does not fit stays for the one after it."""
         batch: Tickets = []
         room = self.batch_size
-        while self._waiting and self._weigh(self._waiting[0]) <= room:
+        while self._waiting and (weight := self._weigh(self._waiting[0])) <= room:
             batch.append(self._waiting.popleft())
-            room -= self._weigh(batch[-1])
+            room -= weight
         if self._waiting and room:
             rest = self._waiting[0] = Share.all_of(self._waiting[0])
             rest.owner = self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from ._claim import Claim, given
 from ._compound import Merged
 from ._drawer import Passing
 from ._errors import CacheCorrupt, CacheError
-from ._lookup import Lookup, Reading, identity, unread
+from ._lookup import Group, Lookup, Reading, identity, unread
 from ._miss import cache_miss
 from ._records import Answer
 from ._threads import completed, there_soon
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     from ._stage import Tickets
 
 
+FEW = 4  #: tickets that may be dealt at once; of more the cache is not done before the loop is woken
 UNSTABLE = (
     "request id {!r} was not used in this namespace before, so it gets a sample that was recorded for another id. "
     "Nothing is bought twice, but which sample a request gets now depends on the order of arrival. "
     "Give ids that are the same in every run to replay exactly."
 )
-
-
 NAMELESS = (
     "this request has no request id, and it needs one: its namespace is shared with other processes, among which"
     " there is no order of arrival. Nothing was sent. Give it an id that no other request of the namespace has."
@@ -44,22 +43,21 @@ class Intake:
 
     async def deal(self, tickets: Tickets) -> None:
         """Answer or order everything that *tickets* ask; one hop to the cache for all of them."""
-        await self._deal([parts for ticket in tickets if (parts := self._owe(ticket))])
+        await self._deal(self._groups(tickets))
 
     def deal_at_once(self, tickets: Tickets) -> bool:
         """The same without an await; False where the cache would have to be waited for, and nothing was done."""
-        if any(isinstance(ticket, Merged) for ticket in tickets):
+        if len(tickets) > FEW or any(isinstance(ticket, Merged) for ticket in tickets):
             return False
         try:
-            loading = self._lookup.load({ticket: ticket.prompt.key(self._desk.scope) for ticket in tickets})
+            loading = self._lookup.load([(ticket.prompt.key(self._desk.scope), [ticket]) for ticket in tickets])
         except CacheError:  # `deal` will say so
             return False
         if loading is not None:
             if not there_soon(loading) or loading.exception() is not None:
                 return False
             self._lookup.learn(loading.result())
-        groups = [parts for ticket in tickets if (parts := self._owe(ticket))]
-        claims = [claim for group in groups for claim in self._claim(group, group[0].prompt.key(self._desk.scope))]
+        claims = self._claims(self._groups(tickets))
         reading = self._lookup.read(claims)
         if reading is None or there_soon(reading.answers):
             self._deliver(claims, reading)
@@ -69,21 +67,20 @@ class Intake:
 
     async def deal_again(self, ticket: Ticket) -> None:
         """Another process was first at a position of *ticket*: it gets others."""
-        await self._deal([[ticket]])
+        await self._deal([(ticket.prompt.key(self._desk.scope), [ticket])])
 
-    async def _deal(self, groups: list[list[Ticket]]) -> None:
-        keys = {part: group[0].prompt.key(self._desk.scope) for group in groups for part in group}
+    async def _deal(self, groups: list[Group]) -> None:
         try:
-            loading = self._lookup.load(keys)
+            loading = self._lookup.load(groups)
             if loading is not None:
                 self._lookup.learn(await completed(loading))
         except CacheCorrupt as error:
             await self._deal_singly(groups, error)
             return
         except CacheError as error:
-            fail(keys, error)
+            fail(groups, error)
             return
-        claims = [claim for group in groups for claim in self._claim(group, keys[group[0]])]
+        claims = self._claims(groups)
         await self._deliver_later(claims, self._lookup.read(claims))
 
     async def _deliver_later(self, claims: list[Claim], reading: Reading | None) -> None:
@@ -105,28 +102,28 @@ class Intake:
             if claim.wanted and not claim.missing:
                 self._desk.deliver(claim)
 
-    async def _deal_singly(self, groups: list[list[Ticket]], error: CacheCorrupt) -> None:
+    async def _deal_singly(self, groups: list[Group], error: CacheCorrupt) -> None:
         """What is damaged of one prompt fails those who ask for it, and no others."""
         if len(groups) == 1:
-            fail(groups[0], error)
+            fail(groups, error)
             return
         for group in groups:
             await self._deal([group])
 
-    def _owe(self, ticket: Ticket) -> list[Ticket]:
-        """The callers' own tickets in *ticket*, from here on ours to answer."""
-        disown(ticket)
-        stage = self._desk.stage
-        parts = still_wanted(ticket.parts)
-        for part in parts:
-            part.owner = stage
-        stage.owed.update(parts)
-        if not self._desk.shared:
-            return parts
-        for part in parts:
-            if identity(part)[1:] == (None, None):
-                part.fail(ValueError(NAMELESS))
-        return still_wanted(parts)
+    def _groups(self, tickets: Tickets) -> list[Group]:
+        """The callers' own tickets in *tickets*, from here on ours to answer; those of a merged one together."""
+        groups = [(ticket.prompt.key(self._desk.scope), still_wanted(ticket.parts)) for ticket in tickets]
+        self._desk.stage.take_over([part for _, parts in groups for part in parts])
+        for ticket in tickets:
+            if isinstance(ticket, Merged):  # answered by its parts
+                disown(ticket)
+        if self._desk.shared:
+            for _, parts in groups:
+                for part in parts:
+                    if identity(part)[1:] == (None, None):
+                        part.fail(ValueError(NAMELESS))
+            return [(key, still_wanted(parts)) for key, parts in groups]
+        return groups
 
     def _take(self, reading: Reading) -> None:
         answers = reading.answers.result()
@@ -142,12 +139,15 @@ class Intake:
 
     # Dealing, between two awaits
 
-    def _claim(self, group: Sequence[Ticket], key: bytes) -> list[Claim]:
-        """Put positions aside for equal tickets, and order together what is new."""
+    def _claims(self, groups: list[Group]) -> list[Claim]:
+        """Put positions aside, and order together what is new of a prompt."""
+        return [claim for key, tickets in groups for claim in self._claim(tickets, key)]
+
+    def _claim(self, equal: Sequence[Ticket], key: bytes) -> list[Claim]:
         claims: list[Claim] = []
         buyers: list[Claim] = []
         new: list[int] = []
-        for ticket in still_wanted(group):  # some left while the cache was asked
+        for ticket in still_wanted(equal):  # some left while the cache was asked
             claim = self._open(ticket, key)
             bought = self._place(claim)
             if claim.short:  # offline
@@ -227,7 +227,8 @@ def lost(key: bytes, position: int) -> CacheCorrupt:
     )
 
 
-def fail(tickets: Iterable[Ticket], error: CacheError) -> None:
+def fail(groups: list[Group], error: CacheError) -> None:
     """Each ticket gets the error as its own."""
-    for ticket in tickets:
-        ticket.fail(own_error(error) or error)
+    for _, tickets in groups:
+        for ticket in tickets:
+            ticket.fail(own_error(error) or error)

@@ -37,6 +37,11 @@ class Shelf:
         """How many samples are stored or on order."""
         return self.end - self.base - len(self.holes)
 
+    @property
+    def news(self) -> int:
+        """The lowest position at which another process may have stored a sample that we do not know."""
+        return min(self.holes, default=self.end)
+
     def has(self, position: int) -> bool:
         return self.base <= position < self.end and position not in self.holes
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 AHEAD = 16  #: samples of a prompt that are read with one that is not in memory
 
 
+Group = tuple[bytes, list[Ticket]]  # equal tickets, and the key of their prompt
+
+
 class Reading(NamedTuple):
     """Samples on their way from the cache file, and whose they are."""
 
@@ -33,27 +36,28 @@ class Lookup:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    def load(self, keys: dict[Ticket, bytes]) -> Future[Loaded] | None:
+    def load(self, groups: list[Group]) -> Future[Loaded] | None:
         """Ask for what the ledger lacks of these prompts, in one go; None where it lacks nothing."""
         desk = self._desk
-        stocks: set[bytes] = set()
+        stocks: dict[bytes, int] = {}
         draws: set[tuple[str, bytes]] = set()
         labels: set[tuple[bytes, str, int]] = set()
-        for ticket, key in keys.items():
-            namespace, label, _ = identity(ticket)
+        for key, tickets in groups:
             shelf = desk.ledger.shelves.get(key)
-            drawer = desk.ledger.drawers.get((namespace, key))
-            if desk.repeats:
-                label = drawer = None
-            elif drawer is None or desk.shared:
-                draws.add((namespace, key))
-            if shelf is None or desk.shared or (not desk.offline and short(shelf, drawer, ticket.n)):
-                stocks.add(key)
-            if label is not None:
-                labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
+            for ticket in tickets:
+                namespace, label, _ = identity(ticket)
+                drawer = desk.ledger.drawers.get((namespace, key))
+                if desk.repeats:
+                    label = drawer = None
+                elif drawer is None or desk.shared:
+                    draws.add((namespace, key))
+                if shelf is None or desk.shared or (not desk.offline and short(shelf, drawer, ticket.n)):
+                    stocks[key] = 0 if shelf is None else shelf.news
+                if label is not None:
+                    labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
         if not (stocks or draws or labels):
             return None
-        return desk.cache.load(Query(frozenset(stocks), frozenset(draws), frozenset(labels)))
+        return desk.cache.load(Query(stocks, draws, labels))
 
     def learn(self, loaded: Loaded) -> None:
         self._desk.ledger.learn(loaded)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from operator import itemgetter
 from typing import Any, cast
 
 # Top-level fields of chat requests that hold JSON schemas, and the fields inside
@@ -21,6 +20,7 @@ SCHEMAS = frozenset(
 
 DEPTH = 200  #: how deeply a prompt or an answer may be nested
 SIZE = 32 * 2**20  #: how long its JSON may be, in bytes
+LEAVES = frozenset({str, int, float, bool, type(None)})
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -44,18 +44,18 @@ class Prompt:
         self.origin = origin
         self.single = single
         self._key: tuple[str, bytes] | None = None
-        self._value = value if owned or isinstance(value, str) else None
-        self._asked = None if owned else encode(value, "a prompt")
-        if isinstance(value, str):
-            self.canonical = self.asked
-        else:
-            self.canonical = _encode(_canonical(value, in_holder=False, top=True))
+        try:
+            self._value = value if owned else _copied(value, DEPTH)
+            self.canonical = _text(_canonical(self._value, False, False, top=True))
+        except (TypeError, ValueError) as error:
+            raise _refusal("a prompt", error) from None
+        self._asked = self.canonical if isinstance(value, str) else None
 
     @property
     def asked(self) -> str:
         """The prompt as it was written."""
         if self._asked is None:
-            self._asked = encode(self._value, "a prompt")
+            self._asked = _encode(self._value)
         return self._asked
 
     def fresh(self) -> Any:
@@ -89,16 +89,9 @@ def as_prompt(value: Any) -> Prompt:
 def encode(value: Any, what: str) -> str:
     """The JSON text of *value*; TypeError or ValueError, naming *what*, where it is no JSON."""
     try:
-        if not isinstance(value, str):
-            _check(value, DEPTH)
-        text = _encode(value)
-        size = len(text.encode())  # a lone surrogate is a string, but no Unicode text
+        return _text(_copied(value, DEPTH))
     except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{what} must be JSON: {error}") from None
-    if size > SIZE:
-        raise ValueError(f"{what} must be no longer than {SIZE // 2**20} MiB as JSON; this one has {size} bytes")
-    return text
+        raise _refusal(what, error) from None
 
 
 def decode(text: str) -> Any:
@@ -116,38 +109,55 @@ def _refuse_constant(name: str) -> Any:
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
-def _check(value: Any, depth: int) -> None:
-    """Refuse what json.dumps would quietly turn into something else."""
-    if depth < 0:
-        raise ValueError(f"it is nested more than {DEPTH} levels deep, or contains itself")
+def _refusal(what: str, error: Exception) -> Exception:
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    return kind(f"{what} must be JSON: {error}")
+
+
+def _text(value: Any) -> str:
+    text = _encode(value)
+    size = len(text.encode())  # a lone surrogate is a string, but no Unicode text
+    if size > SIZE:
+        raise ValueError(f"it must be no longer than {SIZE // 2**20} MiB, and this one has {size} bytes")
+    return text
+
+
+def _copied(value: Any, depth: int) -> Any:
+    """A copy, without what json.dumps would quietly turn into something else."""
     if isinstance(value, dict):
-        for name, item in cast("dict[Any, Any]", value).items():
+        fields = cast("dict[Any, Any]", value)
+        for name in fields:
             if not isinstance(name, str):
                 raise TypeError(f"the key {name!r} of an object is not a string")
-            _check(item, depth - 1)
-    elif isinstance(value, (list, tuple)):
-        for item in cast("list[Any]", value):
-            _check(item, depth - 1)
-    elif not (value is None or isinstance(value, (str, int, float))):
-        raise TypeError(f"{type(value).__name__} is not a JSON type")
+        _dive(depth)
+        return {name: item if type(item) in LEAVES else _copied(item, depth - 1) for name, item in fields.items()}
+    if isinstance(value, (list, tuple)):
+        _dive(depth)
+        return [item if type(item) in LEAVES else _copied(item, depth - 1) for item in cast("list[Any]", value)]
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise TypeError(f"{type(value).__name__} is not a JSON type")
 
 
-def _canonical(value: Any, *, in_holder: bool, top: bool = False, in_schema: bool = False) -> Any:
+def _dive(depth: int) -> None:
+    if depth == 0:
+        raise ValueError(f"it is nested more than {DEPTH} levels deep, or contains itself")
+
+
+def _canonical(value: Any, in_holder: bool, in_schema: bool, top: bool = False) -> Any:
     """The same value with sorted keys (but in schemas) and whole floats as integers."""
     if isinstance(value, dict):
-        items = list(cast("dict[str, Any]", value).items())
-        if not in_schema:
-            items.sort(key=itemgetter(0))
+        fields = cast("dict[str, Any]", value)
         return {
-            name: _canonical(
-                item,
-                in_holder=in_holder or (top and name in SCHEMA_HOLDERS),
-                in_schema=in_schema or (in_holder and name in SCHEMAS),
+            name: item
+            if type(item := fields[name]) is str
+            else _canonical(
+                item, in_holder or (top and name in SCHEMA_HOLDERS), in_schema or (in_holder and name in SCHEMAS)
             )
-            for name, item in items
+            for name in (fields if in_schema else sorted(fields))
         }
     if isinstance(value, (list, tuple)):
-        return [_canonical(item, in_holder=in_holder, in_schema=in_schema) for item in cast("list[Any]", value)]
+        return [_canonical(item, in_holder, in_schema) for item in cast("list[Any]", value)]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

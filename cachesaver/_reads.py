@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from sqlite3 import Connection, DataError
-from typing import Any
+from typing import Any, TypeVar
 
 from . import _statements as sql
 from ._errors import CacheCorrupt
@@ -13,51 +13,54 @@ from ._rows import damaged_assignment, is_sealed, read_answer
 
 MOST_HOLES = 100_000  #: a prompt's positions that may be free below its last; failed purchases leave a few
 
+Place = tuple[bytes, int]
 Label = tuple[bytes, str, int]
+Question = TypeVar("Question", bound=tuple[Any, ...])
 
 
-def stock(connection: Connection, key: bytes) -> Stock:
-    """Every position of a prompt, and its first answers."""
-    rows = connection.execute(sql.FIRST_SAMPLES, (key,)).fetchall()
-    answers = {_whole(row[0]): read_answer(key, row) for row in rows}
-    positions = tuple(answers)
-    if len(rows) == sql.ANSWERS_LOADED:
-        later = connection.execute(sql.LATER_POSITIONS, (key, positions[-1]))
-        positions += tuple(_whole(position) for (position,) in later)
-    if positions and positions[-1] >= len(positions) + MOST_HOLES:
-        raise DataError("a position in it is damaged")
-    return Stock(positions, answers)
+def stocks(connection: Connection, wanted: Mapping[bytes, int]) -> dict[bytes, Stock]:
+    """For each prompt every position from a given one on, and the first of its answers."""
+    found: dict[bytes, Stock] = {key: Stock([], {}) for key in wanted}
+    for (key, since), (position, *columns) in _rows(connection, sql.STOCKS, list(wanted.items())):
+        stock = found[key]
+        stock.positions.append(_whole(position))
+        if position < since + sql.ANSWERS_LOADED:
+            stock.answers[position] = read_answer(key, (position, *columns))
+    for key, (positions, _) in found.items():
+        positions.sort()
+        if positions and positions[-1] >= wanted[key] + len(positions) + MOST_HOLES:
+            raise DataError("a position in it is damaged")
+    return found
 
 
-def answer(connection: Connection, key: bytes, position: int) -> Answer | CacheCorrupt | None:
-    """The answer at one place, None if there is none."""
-    row = connection.execute(sql.ONE_SAMPLE, (key, position)).fetchone()
+def answers(connection: Connection, places: Iterable[Place]) -> dict[Place, Answer | CacheCorrupt]:
+    """The answers at these places; those where there is none are left out."""
     # With the position asked for: a damaged index can lead to the whole row of another.
-    return row and read_answer(key, (position, *row[1:]))
+    return {
+        (key, position): read_answer(key, (position, *columns))
+        for (key, position), (_, *columns) in _rows(connection, sql.ANSWERS, list(places))
+    }
 
 
-def draws(connection: Connection, namespace: str, key: bytes) -> tuple[Drawn, ...]:
-    """What *namespace* was given of a prompt, the latest last."""
-    owner = namespace.encode()
-    drawn: list[Drawn] = []
-    for label, ordinal, position, *sealed in connection.execute(sql.DRAWS, (key, namespace)):
-        if not is_sealed(owner, key, label, ordinal, position, *sealed):
+def draws(connection: Connection, places: Iterable[tuple[str, bytes]]) -> dict[tuple[str, bytes], list[Drawn]]:
+    """What each namespace was given of each prompt, the latest last."""
+    found: dict[tuple[str, bytes], list[Drawn]] = {place: [] for place in places}
+    for place, (label, ordinal, position, *sealed) in _rows(connection, sql.DRAWS, list(found)):
+        namespace, key = place
+        if not is_sealed(namespace.encode(), key, label, ordinal, position, *sealed):
             raise damaged_assignment(key)
-        drawn.append(Drawn(label and label.decode(), ordinal, position))
-    return tuple(drawn)
+        found[place].append(Drawn(label and label.decode(), ordinal, position))
+    return found
 
 
 def lowest(connection: Connection, labels: Iterable[Label]) -> dict[Label, int]:
     """The lowest position that any namespace recorded under each label, where one did."""
     found: dict[Label, int] = {}
-    for label in labels:
-        row = connection.execute(sql.LOWEST_OF_LABEL, label).fetchone()
-        if row:
-            namespace, position, *sealed = row
-            key, request_id, ordinal = label
-            if not is_sealed(namespace, key, request_id.encode(), ordinal, position, *sealed):
-                raise damaged_assignment(key)
-            found[label] = position
+    for label, (namespace, position, *sealed) in _rows(connection, sql.LOWEST_OF_LABEL, list(labels)):
+        key, request_id, ordinal = label
+        if not is_sealed(namespace, key, request_id.encode(), ordinal, position, *sealed):
+            raise damaged_assignment(key)
+        found[label] = position
     return found
 
 
@@ -65,6 +68,19 @@ def known_prompts(connection: Connection, limit: int) -> list[KnownPrompt]:
     """The newest prompts."""
     rows = connection.execute(sql.KNOWN_PROMPTS, (limit,))
     return [KnownPrompt(_text(scope), _text(prompt), samples) for scope, prompt, samples in rows]
+
+
+def _rows(
+    connection: Connection, statements: Mapping[int, str], questions: Sequence[Question]
+) -> Iterator[tuple[Question, tuple[Any, ...]]]:
+    """The rows that answer *questions*, each with its question."""
+    for start in range(0, len(questions), sql.SIZES[-1]):
+        asked = questions[start : start + sql.SIZES[-1]]
+        size = next(size for size in sql.SIZES if size >= len(asked))
+        values = [value for question in asked for value in question]
+        values += [None] * ((size - len(asked)) * len(asked[0]))
+        for row in connection.execute(statements[size], values).fetchall():
+            yield asked[row[0]], row[1:]
 
 
 def _whole(value: Any) -> int:

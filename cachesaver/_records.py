@@ -1,11 +1,13 @@
-"""What passes between the cache and its callers: small immutable records."""
+"""What passes between the cache and its callers: small records."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from ._errors import CacheCorrupt, CacheError
 
 
@@ -17,8 +19,7 @@ class Usage:
     output_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One answer of the model: its JSON text, the seconds it took, its tokens."""
 
     body: str
@@ -26,30 +27,27 @@ class Answer:
     usage: Usage | None
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """What a batch wants to know of the store.
 
-    `keys` are the prompts whose stock to load; `draws` the (namespace, key)
-    whose recorded assignments to load; `labels` the (key, request_id, ordinal)
-    for which to find the lowest position any namespace recorded.
+    `stocks` are the keys of prompts whose samples to load, and from which position on;
+    `draws` the (namespace, key) whose recorded assignments to load; `labels` the (key,
+    request_id, ordinal) for which to find the lowest position any namespace recorded.
     """
 
-    keys: frozenset[bytes]
-    draws: frozenset[tuple[str, bytes]]
-    labels: frozenset[tuple[bytes, str, int]]
+    stocks: Mapping[bytes, int]
+    draws: Collection[tuple[str, bytes]] = ()
+    labels: Collection[tuple[bytes, str, int]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Stock:
-    """The samples of one prompt: every position, and the first few answers."""
+class Stock(NamedTuple):
+    """The samples of one prompt from a position on: every position, and the first few answers."""
 
-    positions: tuple[int, ...]
+    positions: list[int]
     answers: dict[int, Answer | CacheCorrupt]
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawn(NamedTuple):
     """One recorded assignment: this draw of this label got this position."""
 
     request_id: str | None
@@ -57,17 +55,15 @@ class Drawn:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The reply to a `Query`: every asked key and draw, and the labels found."""
+class Loaded(NamedTuple):
+    """The reply to a `Query`: every stock and draw that was asked for, and the labels found."""
 
     stocks: dict[bytes, Stock]
-    draws: dict[tuple[str, bytes], tuple[Drawn, ...]]
+    draws: dict[tuple[str, bytes], list[Drawn]]
     labels: dict[tuple[bytes, str, int], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Bought:
+class Bought(NamedTuple):
     """An answer to keep, and the position it was bought for."""
 
     key: bytes
@@ -77,8 +73,7 @@ class Bought:
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """An assignment to keep: who drew which position of a prompt.
 
     One that `follows` is of the sample bought for that position, wherever that is kept.
@@ -92,8 +87,7 @@ class Record:
     follows: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """Where a bought answer was kept.
 
     `stored` is None unless another process already held the wanted position;
@@ -104,16 +98,14 @@ class Placed:
     stored: Answer | None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What became of a commit: where each answer was kept, or why not; and the assignments that others were before."""
 
     placed: list[Placed | CacheError]
     lost: list[Record]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownPrompt:
+class KnownPrompt(NamedTuple):
     """A prompt the cache holds, as it was asked, and its number of samples."""
 
     scope: str

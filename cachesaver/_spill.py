@@ -109,8 +109,11 @@ def _written(path: Path, sales: Sequence[Bought], records: Sequence[Record]) -> 
 
 
 def _line(item: Bought | Record) -> bytes:
-    kind = "sample" if isinstance(item, Bought) else "assignment"
-    return _sealed({kind: {**asdict(item), "key": item.key.hex()}})
+    fields = {**item._asdict(), "key": item.key.hex()}
+    if isinstance(item, Record):
+        return _sealed({"assignment": fields})
+    usage = item.answer.usage
+    return _sealed({"sample": {**fields, "answer": {**item.answer._asdict(), "usage": usage and asdict(usage)}}})
 
 
 def _sealed(content: dict[str, Any]) -> bytes:

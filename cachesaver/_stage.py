@@ -68,11 +68,7 @@ class Stage(AsyncContextManagerMixin, Door):
 
     async def submit(self, tickets: Tickets) -> None:
         """Hand *tickets* over to this stage, or fail every one of them. Never raises an Exception."""
-        for ticket in tickets:
-            if ticket.owner is not None:
-                ticket.owner.let_go(ticket)
-            ticket.owner = self
-        self.owed.update(tickets)
+        self.take_over(tickets)
         try:
             if self._feed is None:
                 raise ClosedResourceError
@@ -83,6 +79,17 @@ class Stage(AsyncContextManagerMixin, Door):
                     await feed.send(tickets)
         except (BrokenResourceError, ClosedResourceError):
             self._fail(tickets, self._closed())
+
+    def take_over(self, tickets: Tickets) -> None:
+        """This stage owes *tickets* from here on, and whoever did so far does not."""
+        owners = {ticket.owner for ticket in tickets}
+        self.owed.update(tickets)
+        for ticket in tickets:
+            ticket.owner = self
+        for owner in owners:
+            if owner is not None and owner is not self:
+                owner.owed.difference_update(tickets)
+                owner.all_answered()
 
     def let_go(self, ticket: Ticket) -> None:
         """*ticket* was answered or passed on: this stage owes it no more."""

@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 ANSWERS_LOADED = 8
+SIZES = (1, 8, 64)  #: questions that one statement takes; fewer are filled up with NULLs, which equal nothing
 
-_SAMPLE = "position, answer, bought_at, seconds, input_tokens, output_tokens, checksum"
-_OF_KEY = "prompt_id = (SELECT id FROM prompts WHERE key = ?)"
 
-FIRST_SAMPLES = f"""
-SELECT {_SAMPLE} FROM samples WHERE {_OF_KEY} ORDER BY position LIMIT {ANSWERS_LOADED}"""
+def _for_each_size(columns: str, answer: str) -> dict[int, str]:
+    """Statements that answer many questions of these *columns*; each row begins with the number of its question."""
+    marks = ", ".join("?" for _ in columns.split(","))
+    return {
+        size: f"WITH asked (number, {columns}) AS (VALUES {', '.join(f'({n}, {marks})' for n in range(size))}) {answer}"
+        for size in SIZES
+    }
 
-LATER_POSITIONS = f"""
-SELECT position FROM samples WHERE {_OF_KEY} AND position > ? ORDER BY position"""
 
-ONE_SAMPLE = f"""
-SELECT {_SAMPLE} FROM samples WHERE {_OF_KEY} AND position = ?"""
+# CROSS JOIN keeps SQLite from beginning elsewhere than with what was asked.
+_PROMPTS = "asked CROSS JOIN prompts ON prompts.key = asked.key"
+_COLUMNS = ("answer", "bought_at", "seconds", "input_tokens", "output_tokens", "checksum")
+_SAMPLE = ", ".join(("position", *_COLUMNS))
+
+STOCKS = _for_each_size(
+    "key, since",
+    f"""
+SELECT number, position, {", ".join(f"iif(position < since + {ANSWERS_LOADED}, {name}, NULL)" for name in _COLUMNS)}
+FROM {_PROMPTS} CROSS JOIN samples ON prompt_id = prompts.id AND position >= since""",
+)
+
+ANSWERS = _for_each_size(
+    "key, place",
+    f"SELECT number, {_SAMPLE} FROM {_PROMPTS} CROSS JOIN samples ON prompt_id = prompts.id AND position = place",
+)
+
+DRAWS = _for_each_size(
+    "namespace, key",
+    f"""
+SELECT number, request_id, ordinal, position, delivered_at, checksum
+FROM {_PROMPTS} CROSS JOIN namespaces ON name = namespace
+CROSS JOIN assignments ON namespace_id = namespaces.id AND prompt_id = prompts.id
+ORDER BY assignments.id""",
+)
+
+LOWEST_OF_LABEL = _for_each_size(
+    "key, label, nth",
+    f"""
+SELECT number, (SELECT name FROM namespaces WHERE id = namespace_id), position, delivered_at, checksum
+FROM {_PROMPTS} CROSS JOIN assignments ON assignments.id = (
+    SELECT id FROM assignments WHERE prompt_id = prompts.id AND request_id = label AND ordinal = nth
+    ORDER BY position LIMIT 1
+)""",
+)
 
 NEXT_POSITION = "SELECT max(position) + 1 FROM samples WHERE prompt_id = ?"
-
-DRAWS = f"""
-SELECT request_id, ordinal, position, delivered_at, checksum FROM assignments
-WHERE {_OF_KEY} AND namespace_id = (SELECT id FROM namespaces WHERE name = ?)
-ORDER BY id"""
-
-LOWEST_OF_LABEL = f"""
-SELECT (SELECT name FROM namespaces WHERE id = namespace_id), position, delivered_at, checksum FROM assignments
-WHERE {_OF_KEY} AND request_id = ? AND ordinal = ? ORDER BY position LIMIT 1"""
 
 KNOWN_PROMPTS = """
 SELECT scope, prompt, (SELECT count(*) FROM samples WHERE prompt_id = prompts.id)

@@ -7,7 +7,6 @@ import sqlite3
 import warnings
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,16 +43,15 @@ class Store:
         """What the file knows of all that *query* asks."""
         with self._reading() as connection:
             return Loaded(
-                {key: reads.stock(connection, key) for key in query.keys},
-                {draw: reads.draws(connection, *draw) for draw in query.draws},
+                reads.stocks(connection, query.stocks),
+                reads.draws(connection, query.draws),
                 reads.lowest(connection, query.labels),
             )
 
     def read(self, places: Iterable[tuple[bytes, int]]) -> dict[tuple[bytes, int], Answer | CacheCorrupt]:
         """The answers at these (key, position); those not stored are left out."""
         with self._reading() as connection:
-            found = {place: reads.answer(connection, *place) for place in places}
-        return {place: answer for place, answer in found.items() if answer is not None}
+            return reads.answers(connection, places)
 
     def known_prompts(self, limit: int) -> list[KnownPrompt]:
         """The prompts of this file, newest first, at most *limit*."""
@@ -114,7 +112,7 @@ class Store:
             if writes.take_spill(connection, spilled.digest, now):
                 self._keep(spilled.sales, placed, now)
                 # Callers got what is in this file, wherever it is kept now.
-                records = [replace(one, follows=True) for one in spilled.records]
+                records = [one._replace(follows=True) for one in spilled.records]
                 writes.record(connection, _followed(records, spilled.sales, placed), now)
         self._trust(spilled.sales)
         if spilled.damaged or any(isinstance(place, CacheError) for place in placed):
@@ -131,9 +129,10 @@ class Store:
     def _kept(self, one: Bought) -> Placed | None:
         """Where a commit that failed has kept *one* after all, so that a retry does not double it."""
         placed = self._doubtful.get(one) if self._doubtful else None
-        if placed and reads.answer(self._connection, one.key, placed.position) == one.answer:
-            return placed
-        return None
+        if placed is None:
+            return None
+        place = one.key, placed.position
+        return placed if reads.answers(self._connection, [place]).get(place) == one.answer else None
 
     def _trust(self, bought: Sequence[Bought]) -> None:
         if self._doubtful:
@@ -191,7 +190,7 @@ def _followed(
     pairs = zip(bought, placed, strict=True)
     places = {(one.key, one.position): place.position for one, place in pairs if isinstance(place, Placed)}
     return [
-        replace(one, position=places.get((one.key, one.position), one.position)) if one.follows else one
+        one._replace(position=places.get((one.key, one.position), one.position)) if one.follows else one
         for one in records
     ]
 

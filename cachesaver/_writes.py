@@ -9,7 +9,7 @@ from sqlite3 import Connection
 from . import _statements as sql
 from ._drawer import sole
 from ._errors import CacheCorrupt, CacheError
-from ._reads import answer, draws
+from ._reads import answers, draws
 from ._records import Bought, Placed, Record
 from ._rows import seal, write_row
 
@@ -46,7 +46,8 @@ def record(connection: Connection, records: Sequence[Record], now: str) -> list[
 def contested(connection: Connection, records: Sequence[Record]) -> list[Record]:
     """Of *records* with an id: those whose position another draw has, or whose draw has another position."""
     lost: list[Record] = []
-    held = {place: sole(draws(connection, *place)) for place in {(one.namespace, one.key) for one in records}}
+    drawn = draws(connection, {(one.namespace, one.key) for one in records})
+    held = {place: sole(draws) for place, draws in drawn.items()}
     holders = {place: {position: draw for draw, position in draws.items()} for place, draws in held.items()}
     for one in records:
         place, draw = (one.namespace, one.key), (one.request_id, one.ordinal)
@@ -66,7 +67,7 @@ def _placed(connection: Connection, one: Bought, now: str) -> Placed:
     prompt = _prompt_id(connection, one, now)
     if _inserted(connection, prompt, one, one.position, now):
         return Placed(one.position, None)
-    stored = answer(connection, one.key, one.position)
+    stored = answers(connection, [(one.key, one.position)]).get((one.key, one.position))
     (end,) = connection.execute(sql.NEXT_POSITION, (prompt,)).fetchone()
     _inserted(connection, prompt, one, end, now)
     return Placed(end, None if isinstance(stored, CacheCorrupt) else stored)

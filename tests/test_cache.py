@@ -52,7 +52,7 @@ def bought(name: str, position: int, text: str) -> Bought:
 
 def stock(cache: Cache, name: str) -> dict[int, Answer | CacheCorrupt]:
     """All the samples of a prompt, bodies included."""
-    positions = cache.load(Query(frozenset([key(name)]), frozenset(), frozenset())).result().stocks[key(name)].positions
+    positions = cache.load(Query({key(name): 0})).result().stocks[key(name)].positions
     found = cache.read([(key(name), position) for position in positions]).result()
     return {position: found[key(name), position] for position in positions}
 
@@ -182,14 +182,14 @@ class TestSamples:
         placed = cache.commit([bought("p", 0, "a"), bought("p", 1, "b")], [record]).result()
         assert placed == [Placed(0, None), Placed(1, None)]
         asked = Query(
-            frozenset([key("p"), key("q")]),
-            frozenset([("run", key("p")), ("other", key("p"))]),
-            frozenset([(key("p"), "id", 0), (key("p"), "id", 1)]),
+            {key("p"): 0, key("q"): 0},
+            [("run", key("p")), ("other", key("p"))],
+            [(key("p"), "id", 0), (key("p"), "id", 1)],
         )
         loaded = cache.load(asked).result()
         assert loaded.stocks[key("p")].answers == {0: answer("a"), 1: answer("b")}
-        assert loaded.stocks[key("q")].positions == ()
-        assert loaded.draws == {("run", key("p")): (Drawn("id", 0, 1),), ("other", key("p")): ()}
+        assert loaded.stocks[key("q")].positions == []
+        assert loaded.draws == {("run", key("p")): [Drawn("id", 0, 1)], ("other", key("p")): []}
         assert loaded.labels == {(key("p"), "id", 0): 1}
 
     def test_an_answer_without_usage(self, cache: Cache) -> None:
@@ -199,8 +199,8 @@ class TestSamples:
 
     def test_all_positions_are_loaded_and_the_first_eight_answers(self, cache: Cache) -> None:
         cache.commit([bought("p", n, f"a{n}") for n in range(20)], []).result()
-        loaded = cache.load(Query(frozenset([key("p")]), frozenset(), frozenset())).result().stocks[key("p")]
-        assert loaded.positions == tuple(range(20))
+        loaded = cache.load(Query({key("p"): 0})).result().stocks[key("p")]
+        assert loaded.positions == list(range(20))
         assert list(loaded.answers) == list(range(8))
 
     def test_holes_stay_holes(self, cache: Cache) -> None:
@@ -220,14 +220,14 @@ class TestSamples:
         names = ("id", None)
         cache.commit(samples, [Record("run", key("p"), name, 0, 0) for name in names]).result()
         cache.commit([], [Record("run", key("p"), name, 0, 1) for name in names]).result()
-        loaded = cache.load(Query(frozenset(), frozenset([("run", key("p"))]), frozenset())).result()
-        assert loaded.draws["run", key("p")] == tuple(Drawn(name, 0, at) for at in (0, 1) for name in names)
+        loaded = cache.load(Query({}, [("run", key("p"))])).result()
+        assert loaded.draws["run", key("p")] == [Drawn(name, 0, at) for at in (0, 1) for name in names]
 
     def test_a_label_is_found_at_its_lowest_position(self, cache: Cache) -> None:
         samples = [bought("p", n, f"a{n}") for n in range(3)]
         cache.commit(samples, [Record(f"run{n}", key("p"), "id", 0, n) for n in (2, 1)]).result()
         label = (key("p"), "id", 0)
-        assert cache.load(Query(frozenset(), frozenset(), frozenset([label]))).result().labels == {label: 1}
+        assert cache.load(Query({}, labels=[label])).result().labels == {label: 1}
 
     def test_known_prompts_come_newest_first(self, cache: Cache) -> None:
         cache.commit([bought("old", 0, "a"), bought("old", 1, "b"), bought("new", 0, "c")], []).result()
@@ -413,8 +413,8 @@ class TestDamage:
             cache.commit([bought("p", 0, "good"), bought("p", 1, "paid answer")], []).result()
         self.rewrite(cache.path, b"paid answer", damage)
         with cache:
-            loaded = cache.load(Query(frozenset([key("p")]), frozenset(), frozenset())).result().stocks[key("p")]
-            assert loaded.positions == (0, 1)
+            loaded = cache.load(Query({key("p"): 0})).result().stocks[key("p")]
+            assert loaded.positions == [0, 1]
             assert loaded.answers[0] == answer("good")
             assert isinstance(loaded.answers[1], CacheCorrupt)
             assert "sample 1" in str(loaded.answers[1])
@@ -438,9 +438,9 @@ class TestDamage:
             ).result()
         whole, dice = cache.path.read_bytes(), random.Random(20251124)
         everything = Query(
-            frozenset([key("p")]),
-            frozenset([("run", key("p"))]),
-            frozenset([(key("p"), f"id{n}", 0) for n in range(9)]),
+            {key("p"): 0},
+            [("run", key("p"))],
+            [(key("p"), f"id{n}", 0) for n in range(9)],
         )
         errors = 0
         for number in range(250):

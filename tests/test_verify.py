@@ -46,7 +46,7 @@ def state(folder: Path) -> dict[str, bytes]:
 
 def answers(cache: Cache) -> dict[tuple[bytes, int], Any]:
     with cache:
-        stocks = cache.load(Query(frozenset(one.key for one in SALES), frozenset(), frozenset())).result().stocks
+        stocks = cache.load(Query({one.key: 0 for one in SALES})).result().stocks
         return {(key, position): answer for key, stock in stocks.items() for position, answer in stock.answers.items()}
 
 

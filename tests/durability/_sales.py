@@ -88,9 +88,9 @@ def problems(path: Path, acknowledged: Collection[Group], offered: Iterable[Grou
 
 def contents(path: Path, groups: Iterable[Group]) -> set[Fact]:
     """All that the library finds in a cache file about the prompts of *groups*."""
-    keys = frozenset(one.key for group in groups for one in group.sales)
+    keys = {one.key: 0 for group in groups for one in group.sales}
     with Cache(path) as cache:
-        loaded = cache.load(Query(keys, frozenset(("run", one) for one in keys), frozenset())).result()
+        loaded = cache.load(Query(keys, [("run", one) for one in keys])).result()
         places = [(one, position) for one, stock in loaded.stocks.items() for position in stock.positions]
         answers: set[Fact] = {(*place, answer) for place, answer in cache.read(places).result().items()}
     return answers | {

@@ -65,7 +65,7 @@ def looked_up(path: Path, sales: Sequence[Bought]) -> list[tuple[Place, Found]]:
         with Cache(path) as cache:
             for prompt in {one.key for one in sales}:
                 try:
-                    stock = cache.load(Query(frozenset([prompt]), frozenset(), frozenset())).result().stocks[prompt]
+                    stock = cache.load(Query({prompt: 0})).result().stocks[prompt]
                 except CacheError as error:
                     said.append(((prompt, 0), error))
                 else:

@@ -54,7 +54,7 @@ def kept(path: Path) -> dict[tuple[int, int], list[Any]]:
     """The writer, number and prompt of each (prompt, position) in the file; every answer must be whole."""
     keys = [sale("", 0, which).key for which in range(SALES)]
     with Cache(path) as cache:
-        stocks = cache.load(Query(frozenset(keys), frozenset(), frozenset())).result().stocks
+        stocks = cache.load(Query(dict.fromkeys(keys, 0))).result().stocks
         places = [(key, position) for key in keys for position in stocks[key].positions]
         answers = cache.read(places).result()
     found = {}
