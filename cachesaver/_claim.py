@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ._drawer import Drawer, Label
-from ._ledger import Shelf
+from ._ledger import Ledger, Shelf
 from ._records import Answer, Record
 from ._ticket import Draw, Ticket
 
@@ -14,33 +14,55 @@ class Claim:
     """What one ticket gets of a shelf: an ordinal, a position and, in time, a draw for each sample."""
 
     __slots__ = (
+        "_ledger",
+        "_open",
+        "_passing",
         "_released",
-        "drawer",
         "draws",
+        "key",
         "label",
         "missing",
         "namespace",
         "on_its_way",
         "ordinals",
         "positions",
-        "shelf",
         "ticket",
     )
 
     def __init__(
-        self, ticket: Ticket, namespace: str, label: Label, ordinals: Sequence[int], shelf: Shelf, drawer: Drawer
+        self,
+        ticket: Ticket,
+        ledger: Ledger,
+        key: bytes,
+        namespace: str,
+        label: Label,
+        ordinals: Sequence[int],
+        passing: Drawer | None,
     ) -> None:
         self.ticket = ticket
+        self.key = key
         self.namespace = namespace
         self.label = label
-        self.shelf = shelf
         self.ordinals = ordinals
         self.positions: list[int] = []
         self.draws: dict[int, Draw] = {}
         self.missing = ticket.n
-        self.drawer = drawer
+        self._ledger = ledger
+        self._passing = passing
         self.on_its_way = False  # complete, and being recorded before it is answered
+        self._open = True
         self._released = False
+        self.shelf.claims += 1
+
+    @property
+    def shelf(self) -> Shelf:
+        """The list of samples that it is of."""
+        return self._ledger.shelf(self.key)
+
+    @property
+    def drawer(self) -> Drawer:
+        """What its namespace has drawn of that; with mode "repeat", what it has itself."""
+        return self._passing or self._ledger.drawer(self.namespace, self.key)
 
     @property
     def wanted(self) -> bool:
@@ -54,30 +76,27 @@ class Claim:
 
     def unread(self) -> list[int]:
         """The positions that are stored, but not at hand."""
-        return [p for p in self.positions if p not in self.draws and p not in self.shelf.on_order]
-
-    def take(self, position: int) -> None:
-        """Put *position* aside for the next ordinal."""
-        self.positions.append(position)
-        self.drawer.used.add(position)
+        on_order = self.shelf.on_order
+        return [p for p in self.positions if p not in self.draws and p not in on_order]
 
     def move(self, places: Mapping[int, int]) -> None:
         """What was bought for some positions was kept at others, and the caller has seen some of it."""
         # All at once: the new place of one may be the old place of the next.
         old = [position for position in self.positions if position in places]
+        shelf, drawer = self.shelf, self.drawer
         for index, (ordinal, position) in enumerate(zip(self.ordinals, self.positions, strict=True)):
             if position in places:
                 self.positions[index] = places[position]
                 draw = (self.label, ordinal)
-                if self.drawer.recorded.get(draw) == position:
-                    self.drawer.forget(draw)
-                    self.drawer.record(draw, places[position])  # the record has followed the sample
+                if drawer.recorded.get(draw) == position:
+                    drawer.forget(draw)
+                    drawer.record(draw, places[position])  # the record has followed the sample
                 if self.label is not None:
-                    self.shelf.undrawn(draw, position)
-                    self.shelf.note(draw, places[position])
+                    shelf.undrawn(draw, position)
+                    shelf.note(draw, places[position])
         for position in old:
-            self.drawer.give_back_position(position)
-        self.drawer.used.update(self.positions)
+            drawer.give_back_position(position)
+        drawer.used.update(self.positions)
 
     def fill(self, position: int, draw: Draw) -> None:
         """The sample at *position* is there."""
@@ -87,10 +106,11 @@ class Claim:
 
     def records(self, positions: list[int] | None = None) -> list[Record]:
         """The assignments of this claim that the cache does not have yet."""
+        drawer = self.drawer
         return [
-            Record(self.namespace, self.shelf.key, self.label, ordinal, position, self.ticket.shown)
+            Record(self.namespace, self.key, self.label, ordinal, position, self.ticket.shown)
             for ordinal, position in zip(self.ordinals, self.positions, strict=True)
-            if self.drawer.lacks((self.label, ordinal), position) and (positions is None or position in positions)
+            if drawer.lacks((self.label, ordinal), position) and (positions is None or position in positions)
         ]
 
     def recorded(self, record: Record) -> None:
@@ -100,6 +120,17 @@ class Claim:
     def answer(self) -> None:
         """Give the ticket its samples."""
         self.ticket.answer([self.draws[position] for position in self.positions])
+
+    def fold(self) -> None:
+        """Nothing is on its way for it any more."""
+        self._close()
+        if self._passing is None:
+            self._ledger.fold(self.namespace, self.key)
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            self.shelf.claims -= 1
 
     def fail(self, error: Exception) -> None:
         """The ticket gets the error, and has consumed nothing."""
@@ -111,12 +142,14 @@ class Claim:
         if self._released:
             return
         self._released = True
+        self._close()
+        shelf, drawer = self.shelf, self.drawer
         for ordinal in self.ordinals:
-            self.drawer.give_back_ordinal(self.label, ordinal)
+            drawer.give_back_ordinal(self.label, ordinal)
         for ordinal, position in zip(self.ordinals, self.positions, strict=False):
-            self.drawer.give_back_position(position)
-            self.shelf.undrawn((self.label, ordinal), position)
-            waiting = self.shelf.on_order.get(position)
+            drawer.give_back_position(position)
+            shelf.undrawn((self.label, ordinal), position)
+            waiting = shelf.on_order.get(position)
             if waiting is not None and self in waiting:
                 waiting.remove(self)
 

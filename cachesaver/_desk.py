@@ -108,6 +108,8 @@ class Desk:
             return
         if self.offline or not claim.records():
             claim.answer()
+            if not self.offline:  # there no record tells of the labels on a shelf
+                claim.fold()
             return
         claim.on_its_way = True
         if claim.label is None:  # found again by its order of arrival: the record may follow

@@ -21,6 +21,11 @@ class Several(Enum):
 
 Label = str | None
 Draw = tuple[Label, int]  # a request id and its ordinal
+Folded = int | tuple[str, int]  # a drawer as a number, beside its label where that is no number itself
+
+MOST_FOLDED = 8  #: draws of a drawer that is folded
+CODE_BITS = 5  #: of a folded drawer: its draws, and whether they are of an earlier run; above them is a label of digits
+MOST_DIGITS = 18
 
 
 def sole(draws: Iterable[Drawn]) -> dict[Draw, int]:
@@ -138,6 +143,44 @@ class Drawer:
                 self._stolen.add(candidate)
                 return candidate
         return None
+
+    # A run may use millions of drawers, of which nearly all look the same
+
+    def folded(self) -> Folded | None:
+        """All that is in it, where that is the first positions in their order for one label; else None."""
+        n = len(self.used)
+        if not 0 < n <= MOST_FOLDED or len(self._next) != 1 or n != len(self.recorded) or self._stolen:
+            return None
+        ((label, used),) = self._next.items()
+        if used != n or any(self._returned.values()) or len(self._earlier) not in (0, n):
+            return None
+        for position in range(n):
+            if position not in self.used or self.recorded.get((label, position)) != position:
+                return None
+            if self._earlier and self._earlier.get(position, Several.IDS) != label:
+                return None
+        code = n << 1 | bool(self._earlier)
+        if label is None:
+            return code
+        number = int(label) if label.isdecimal() and label.isascii() and len(label) < MOST_DIGITS else 0
+        return number << CODE_BITS | code if number and str(number) == label else (label, code)
+
+    @classmethod
+    def unfolded(cls, folded: Folded) -> Drawer:
+        """The drawer that was folded."""
+        label: Label = None
+        if isinstance(folded, tuple):
+            label, folded = folded
+        elif folded >> CODE_BITS:
+            label = str(folded >> CODE_BITS)
+        code = folded & ((1 << CODE_BITS) - 1)
+        positions = range(code >> 1)
+        drawer = cls(Drawn(label, position, position) for position in positions)
+        if not code & 1:
+            drawer._earlier.clear()
+        drawer.used.update(positions)
+        drawer._next[label] = len(positions)
+        return drawer
 
 
 class Passing(Drawer):

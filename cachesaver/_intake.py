@@ -165,30 +165,32 @@ class Intake:
 
     def _open(self, ticket: Ticket, key: bytes) -> Claim:
         namespace, label, given_ordinals = identity(ticket)
+        passing = None
         if self._desk.repeats:
-            label, drawer = None, Passing()
-        else:
-            drawer = self._desk.ledger.drawers[namespace, key]
+            label, passing = None, Passing()
+        drawer = passing or self._desk.ledger.drawer(namespace, key)
         ordinals = drawer.ordinals(label, ticket.n) if given_ordinals is None else given_ordinals
-        claim = ticket.claim = Claim(ticket, namespace, label, ordinals, self._desk.ledger.shelves[key], drawer)
+        claim = ticket.claim = Claim(ticket, self._desk.ledger, key, namespace, label, ordinals, passing)
         return claim
 
     def _place(self, claim: Claim) -> list[int]:
         """Find a position for every ordinal; those that are new are put on order."""
         new: list[int] = []
+        shelf, drawer = claim.shelf, claim.drawer
         for ordinal in claim.ordinals:
             draw = (claim.label, ordinal)
-            position = self._desk.ledger.place(claim.shelf, claim.drawer, draw)
+            position = self._desk.ledger.place(shelf, drawer, draw)
             if position is None:
                 position = self._place_of_others(claim)
             if position is None:
                 if self._desk.offline:
                     break
-                position = claim.shelf.order()
+                position = shelf.order()
                 new.append(position)
-            claim.take(position)
+            claim.positions.append(position)
+            drawer.used.add(position)
             if claim.label is not None:
-                claim.shelf.note(draw, position)
+                shelf.note(draw, position)
         return new
 
     def _place_of_others(self, claim: Claim) -> int | None:
@@ -200,12 +202,13 @@ class Intake:
 
     def _line_up(self, claim: Claim) -> None:
         """Wait for what is on order; take what is in memory."""
+        on_order = claim.shelf.on_order
         for position in claim.positions:
-            waiting = claim.shelf.on_order.get(position)
+            waiting = on_order.get(position)
             if waiting is not None:
                 waiting.append(claim)
                 continue
-            answer = self._desk.memory.get((claim.shelf.key, position))
+            answer = self._desk.memory.get((claim.key, position))
             if answer is not None:
                 self._hit(claim, position, answer)
 

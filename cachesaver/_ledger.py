@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ._drawer import Draw, Drawer, Label, sole
+from ._drawer import Draw, Drawer, Folded, Label, sole
 from ._records import Loaded, Stock
 
 if TYPE_CHECKING:
@@ -23,12 +23,13 @@ class Shelf:
     purchases that failed where a later one succeeded.
     """
 
-    __slots__ = ("base", "drawn", "end", "holes", "key", "on_order")
+    __slots__ = ("base", "claims", "drawn", "end", "holes", "key", "on_order")
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, end: int = 0) -> None:
         self.key = key
         self.base = 0  # positions below it are out of bounds (refresh)
-        self.end = 0
+        self.end = end
+        self.claims = 0  # tickets that have put some of it aside, and whose record is not made
         self.holes: set[int] = set()
         self.on_order: dict[int, list[Claim]] = {}  # who waits for a position that is being bought
         self.drawn: dict[Draw, int] = {}  # the lowest position that any namespace drew
@@ -84,11 +85,11 @@ class Shelf:
 
 
 class Ledger:
-    """All shelves and drawers of one run."""
+    """All shelves and drawers of one run; those that nobody uses are folded into a number."""
 
     def __init__(self, *, fresh: bool, shared: bool) -> None:
-        self.shelves: dict[bytes, Shelf] = {}
-        self.drawers: dict[tuple[str, bytes], Drawer] = {}
+        self._shelves: dict[bytes, Shelf | int] = {}
+        self._drawers: dict[str, dict[bytes, Drawer | Folded]] = {}
         self._fresh = fresh  # refresh: what was stored before this run is out of bounds
         self._shared = shared  # other processes draw from the same drawers
         self._an_id_was_found = False
@@ -97,15 +98,54 @@ class Ledger:
         """Take in what the cache holds."""
         for key, stock in loaded.stocks.items():
             self._stock(key, stock)
-        for place, records in loaded.draws.items():
+        for (namespace, key), records in loaded.draws.items():
+            drawer = self.find_drawer(namespace, key)
+            if drawer is None:
+                drawer = Drawer() if self._shared else Drawer(records)
+                self._drawers.setdefault(namespace, {})[key] = drawer
             if self._shared:
-                drawer = self.drawers.setdefault(place, Drawer())
                 for draw, position in sole(records).items():
                     drawer.record(draw, position)
-            elif place not in self.drawers:
-                self.drawers[place] = Drawer(records)
         for (key, label, ordinal), position in loaded.labels.items():
-            self.shelves[key].note((label, ordinal), position)
+            self.shelf(key).note((label, ordinal), position)
+
+    def find_shelf(self, key: bytes) -> Shelf | None:
+        """The shelf of a prompt, None before the cache was asked for it."""
+        shelf = self._shelves.get(key)
+        if isinstance(shelf, int):
+            shelf = self._shelves[key] = Shelf(key, shelf)
+        return shelf
+
+    def find_drawer(self, namespace: str, key: bytes) -> Drawer | None:
+        """What a namespace has drawn of a prompt, None before the cache was asked for it."""
+        drawers = self._drawers.get(namespace)
+        drawer = None if drawers is None else drawers.get(key)
+        if drawers is None or drawer is None:
+            return None
+        if not isinstance(drawer, Drawer):
+            drawer = drawers[key] = Drawer.unfolded(drawer)
+        return drawer
+
+    def shelf(self, key: bytes) -> Shelf:
+        """The shelf of a prompt that the cache was asked for."""
+        shelf = self.find_shelf(key)
+        assert shelf is not None
+        return shelf
+
+    def drawer(self, namespace: str, key: bytes) -> Drawer:
+        """The drawer of a namespace and a prompt that the cache was asked for."""
+        drawer = self.find_drawer(namespace, key)
+        assert drawer is not None
+        return drawer
+
+    def fold(self, namespace: str, key: bytes) -> None:
+        """Make little of what is known of a prompt, where that loses nothing; asking for it unfolds it."""
+        shelf = self._shelves[key]
+        if isinstance(shelf, Shelf) and not (shelf.claims or shelf.base or shelf.holes or shelf.on_order):
+            self._shelves[key] = shelf.end  # and of what was `drawn` the cache has a record
+        drawer = self._drawers[namespace][key]
+        if isinstance(drawer, Drawer):
+            self._drawers[namespace][key] = drawer.folded() or drawer
 
     def place(self, shelf: Shelf, drawer: Drawer, draw: Draw) -> int | None:
         """The known position that *draw* gets, by the rules of design.md; None if one must be bought."""
@@ -124,9 +164,9 @@ class Ledger:
         return None if self._an_id_was_found or self._shared else drawer.lowest_of_others(shelf, label)
 
     def _stock(self, key: bytes, stock: Stock) -> None:
-        shelf = self.shelves.get(key)
+        shelf = self.find_shelf(key)
         if shelf is None:
-            shelf = self.shelves[key] = Shelf(key)
+            shelf = self._shelves[key] = Shelf(key)
             if self._fresh:
                 shelf.base = shelf.end = stock.positions[-1] + 1 if stock.positions else 0
                 return

@@ -43,10 +43,10 @@ class Lookup:
         draws: set[tuple[str, bytes]] = set()
         labels: set[tuple[bytes, str, int]] = set()
         for key, tickets in groups:
-            shelf = desk.ledger.shelves.get(key)
+            shelf = desk.ledger.find_shelf(key)
             for ticket in tickets:
                 namespace, label, _ = identity(ticket)
-                drawer = desk.ledger.drawers.get((namespace, key))
+                drawer = desk.ledger.find_drawer(namespace, key)
                 if desk.repeats:
                     label = drawer = None
                 elif drawer is None or desk.shared:
@@ -71,11 +71,11 @@ class Lookup:
         waiting = unread(claims)
         if not waiting:
             return None
-        places = [(claim, (claim.shelf.key, position)) for claim in waiting for position in claim.unread()]
+        places = [(claim, (claim.key, position)) for claim in waiting for position in claim.unread()]
         wanted = {place: None for _, place in places}
         for claim in waiting:  # those that come next will be asked for next
-            last = max(claim.positions)
-            wanted |= {(claim.shelf.key, p): None for p in range(last + 1, last + AHEAD) if claim.shelf.has(p)}
+            last, shelf = max(claim.positions), claim.shelf
+            wanted |= {(claim.key, p): None for p in range(last + 1, last + AHEAD) if shelf.has(p)}
         try:
             return Reading(places, self._desk.cache.read(list(wanted)))
         except CacheError as error:

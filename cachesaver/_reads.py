@@ -72,15 +72,15 @@ def known_prompts(connection: Connection, limit: int) -> list[KnownPrompt]:
 
 def _rows(
     connection: Connection, statements: Mapping[int, str], questions: Sequence[Question]
-) -> Iterator[tuple[Question, tuple[Any, ...]]]:
+) -> Iterator[tuple[Question, list[Any]]]:
     """The rows that answer *questions*, each with its question."""
     for start in range(0, len(questions), sql.SIZES[-1]):
         asked = questions[start : start + sql.SIZES[-1]]
         size = next(size for size in sql.SIZES if size >= len(asked))
         values = [value for question in asked for value in question]
         values += [None] * ((size - len(asked)) * len(asked[0]))
-        for row in connection.execute(statements[size], values).fetchall():
-            yield asked[row[0]], row[1:]
+        for number, *row in connection.execute(statements[size], values).fetchall():
+            yield asked[int(number)], row
 
 
 def _whole(value: Any) -> int:
