@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from heapq import heappop, heappush, nsmallest
 from typing import TYPE_CHECKING
@@ -42,22 +42,30 @@ def sole(draws: Iterable[Drawn]) -> dict[Draw, int]:
 class Drawer:
     """What one namespace has drawn of one prompt: in this run, and as recorded before."""
 
-    __slots__ = ("_earlier", "_floor", "_next", "_returned", "_steal_floor", "_stolen", "recorded", "reserved", "used")
+    __slots__ = ("_floor", "_known", "_next", "_reserved", "_returned", "_steal_floor", "_stolen", "recorded", "used")
 
-    def __init__(self, recorded: Iterable[Drawn] = ()) -> None:
+    def __init__(self, known: Sequence[Drawn] = ()) -> None:
+        # Few containers, and what a replay never needs comes when it is needed: there may be millions of these.
         self.used: set[int] = set()
         self.recorded: dict[Draw, int] = {}
-        self.reserved: dict[int, int] = {}  # the same positions, and how many draws have each
-        self._earlier: dict[int, Label | Several] = {}  # whose they were when this run began
+        self._known = known  # what was recorded when this run began
+        self._reserved: dict[int, int] | None = None
         self._next: dict[Label, int] = {}
-        self._returned: dict[Label, list[int]] = {}
+        self._returned: dict[Label, list[int]] | None = None
         self._floor = 0  # every position below is used or reserved
         self._steal_floor = 0
-        self._stolen: set[int] = set()  # positions that went to another than the one they are recorded for
-        for drawn in recorded:
-            self._set((drawn.request_id, drawn.ordinal), drawn.position)
-        for (label, _), position in self.recorded.items():
-            self._earlier[position] = label if self._earlier.get(position, label) == label else Several.IDS
+        self._stolen: frozenset[int] = frozenset()  # positions that went to another than the one they are recorded for
+        for drawn in known:
+            self.recorded[drawn.request_id, drawn.ordinal] = drawn.position
+
+    @property
+    def reserved(self) -> dict[int, int]:
+        """The positions that are recorded, and how many draws have each."""
+        if self._reserved is None:
+            self._reserved = {}
+            for position in self.recorded.values():
+                self._reserved[position] = self._reserved.get(position, 0) + 1
+        return self._reserved
 
     def record(self, draw: Draw, position: int) -> None:
         """The cache knows that *draw* got *position*, if that is news."""
@@ -69,17 +77,19 @@ class Drawer:
         if before is not None:
             self._unreserve(before)
         self.recorded[draw] = position
-        self.reserved[position] = self.reserved.get(position, 0) + 1
+        if self._reserved is not None:
+            self._reserved[position] = self._reserved.get(position, 0) + 1
 
     def forget(self, draw: Draw) -> None:
         """The cache did not take the record of *draw* after all."""
-        position = self.recorded.pop(draw)
-        self._unreserve(position)
+        self._unreserve(self.recorded[draw])
+        del self.recorded[draw]
 
     def _unreserve(self, position: int) -> None:
-        self.reserved[position] -= 1
-        if not self.reserved[position]:
-            del self.reserved[position]
+        reserved = self.reserved
+        reserved[position] -= 1
+        if not reserved[position]:
+            del reserved[position]
             self._floor = min(self._floor, position)
 
     def lacks(self, draw: Draw, position: int) -> bool:
@@ -96,7 +106,7 @@ class Drawer:
     def coming(self, label: Label, n: int) -> list[int]:
         """The next *n* ordinals of *label*; those given back come first."""
         start = self._next.get(label, 0)
-        if not self._returned:
+        if self._returned is None:
             return list(range(start, start + n))
         returned = nsmallest(n, self._returned.get(label, ()))
         return [*returned, *range(start, start + n - len(returned))]
@@ -104,7 +114,7 @@ class Drawer:
     def ordinals(self, label: Label, n: int) -> list[int]:
         """Take the next *n* ordinals of *label*."""
         ordinals = self.coming(label, n)
-        if returned := self._returned.get(label):
+        if self._returned and (returned := self._returned.get(label)):
             for _ in range(min(n, len(returned))):
                 heappop(returned)
         self._next[label] = max(self._next.get(label, 0), ordinals[-1] + 1)
@@ -112,6 +122,8 @@ class Drawer:
 
     def give_back_ordinal(self, label: Label, ordinal: int) -> None:
         """Nothing was consumed: offer the ordinal again."""
+        if self._returned is None:
+            self._returned = {}
         heappush(self._returned.setdefault(label, []), ordinal)
 
     def give_back_position(self, position: int) -> None:
@@ -122,12 +134,12 @@ class Drawer:
 
     def lowest_unclaimed(self, shelf: Shelf) -> int | None:
         """The lowest known position neither used in this run nor recorded for anyone here."""
-        position = max(self._floor, shelf.base)
-        while position < shelf.end and (position in self.used or position in self.reserved):
+        position, reserved = max(self._floor, shelf.base), self.reserved
+        while position < shelf.end and (position in self.used or position in reserved):
             position += 1
         self._floor = position
         while position < shelf.end:
-            if position not in self.used and position not in self.reserved and position not in shelf.holes:
+            if position not in self.used and position not in reserved and position not in shelf.holes:
                 return position
             position += 1
         return None
@@ -138,11 +150,20 @@ class Drawer:
         while position < shelf.end and position in self.used:
             position += 1
         self._steal_floor = position
+        earlier = self._earlier() if self._known else {}
         for candidate in range(position, shelf.end):
-            if self._earlier.get(candidate, label) != label and candidate not in self.used and shelf.has(candidate):
-                self._stolen.add(candidate)
+            if earlier.get(candidate, label) != label and candidate not in self.used and shelf.has(candidate):
+                self._stolen |= {candidate}
                 return candidate
         return None
+
+    def _earlier(self) -> dict[int, Label | Several]:
+        """Whose the positions were when this run began."""
+        positions = {(drawn.request_id, drawn.ordinal): drawn.position for drawn in self._known}
+        owners: dict[int, Label | Several] = {}
+        for (label, _), position in positions.items():
+            owners[position] = label if owners.get(position, label) == label else Several.IDS
+        return owners
 
     # A run may use millions of drawers, of which nearly all look the same
 
@@ -152,14 +173,14 @@ class Drawer:
         if not 0 < n <= MOST_FOLDED or len(self._next) != 1 or n != len(self.recorded) or self._stolen:
             return None
         ((label, used),) = self._next.items()
-        if used != n or any(self._returned.values()) or len(self._earlier) not in (0, n):
+        if used != n or (self._returned and any(self._returned.values())) or len(self._known) not in (0, n):
             return None
         for position in range(n):
             if position not in self.used or self.recorded.get((label, position)) != position:
                 return None
-            if self._earlier and self._earlier.get(position, Several.IDS) != label:
-                return None
-        code = n << 1 | bool(self._earlier)
+        if any(drawn not in ((label, position, position) for position in range(n)) for drawn in self._known):
+            return None
+        code = n << 1 | bool(self._known)
         if label is None:
             return code
         number = int(label) if label.isdecimal() and label.isascii() and len(label) < MOST_DIGITS else 0
@@ -175,9 +196,9 @@ class Drawer:
             label = str(folded >> CODE_BITS)
         code = folded & ((1 << CODE_BITS) - 1)
         positions = range(code >> 1)
-        drawer = cls(Drawn(label, position, position) for position in positions)
+        drawer = cls([Drawn(label, position, position) for position in positions])
         if not code & 1:
-            drawer._earlier.clear()
+            drawer._known = ()
         drawer.used.update(positions)
         drawer._next[label] = len(positions)
         return drawer

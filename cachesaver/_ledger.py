@@ -30,9 +30,9 @@ class Shelf:
         self.base = 0  # positions below it are out of bounds (refresh)
         self.end = end
         self.claims = 0  # tickets that have put some of it aside, and whose record is not made
-        self.holes: set[int] = set()
+        self.holes: frozenset[int] = frozenset()
         self.on_order: dict[int, list[Claim]] = {}  # who waits for a position that is being bought
-        self.drawn: dict[Draw, int] = {}  # the lowest position that any namespace drew
+        self.drawn: dict[Draw, int] | None = None  # the lowest position that any namespace drew
 
     def known(self) -> int:
         """How many samples are stored or on order."""
@@ -50,16 +50,17 @@ class Shelf:
         """The cache holds these positions."""
         for position in positions:
             if position >= self.end:
-                self.holes.update(range(self.end, position))
+                if position > self.end:
+                    self.holes |= set(range(self.end, position))
                 self.end = position + 1
-            else:
-                self.holes.discard(position)
+            elif position in self.holes:
+                self.holes -= {position}
 
     def order(self) -> int:
         """Put the lowest free position on order."""
         if self.holes:
             position = min(self.holes)
-            self.holes.remove(position)
+            self.holes -= {position}
         else:
             position = self.end
             self.end += 1
@@ -68,19 +69,23 @@ class Shelf:
 
     def free(self, position: int) -> None:
         """The purchase of a position has failed."""
-        self.holes.add(position)
-        while self.end - 1 in self.holes:
+        holes = {*self.holes, position}
+        while self.end - 1 in holes:
             self.end -= 1
-            self.holes.remove(self.end)
+            holes.remove(self.end)
+        self.holes = frozenset(holes)
 
     def note(self, draw: Draw, position: int) -> None:
         """Some namespace drew *position*: others with the same id and ordinal want it too (S7)."""
-        if position >= self.base:
-            self.drawn[draw] = min(position, self.drawn.get(draw, position))
+        if position < self.base:
+            return
+        if self.drawn is None:
+            self.drawn = {}
+        self.drawn[draw] = min(position, self.drawn.get(draw, position))
 
     def undrawn(self, draw: Draw, position: int) -> None:
         """A namespace gave *position* back; what others have recorded is looked up with the next draw."""
-        if self.drawn.get(draw) == position:
+        if self.drawn is not None and self.drawn.get(draw) == position:
             del self.drawn[draw]
 
 
@@ -153,7 +158,7 @@ class Ledger:
         if recorded is not None and recorded not in drawer.used and shelf.has(recorded):
             self._an_id_was_found |= draw[0] is not None
             return recorded
-        if draw[0] is not None:
+        if draw[0] is not None and shelf.drawn is not None:
             twin = shelf.drawn.get(draw)
             if twin is not None and twin not in drawer.used and twin not in drawer.reserved and shelf.has(twin):
                 return twin

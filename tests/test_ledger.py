@@ -18,9 +18,9 @@ STEPS = st.lists(st.tuples(st.sampled_from(["draw", "record", "give back", "stea
 
 def contents(drawer: Drawer) -> dict[str, Any]:
     """All that it knows; where it begins to look is not part of it."""
-    slots = {name: getattr(drawer, name) for name in Drawer.__slots__ if "floor" not in name}
-    slots["_returned"] = {label: ordinals for label, ordinals in slots["_returned"].items() if ordinals}
-    return slots
+    returned = {label: ordinals for label, ordinals in (drawer._returned or {}).items() if ordinals}
+    mine = (drawer.used, drawer.recorded, drawer.reserved, drawer._next, drawer._stolen)
+    return {"returned": returned, "earlier": drawer._earlier(), "mine": mine}
 
 
 @given(DRAWS, STEPS)
