@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ._drawer import Drawer, Label
+from ._drawer import Drawer, Label, Passing
 from ._ledger import Ledger, Shelf
 from ._records import Answer, Record
 from ._ticket import Draw, Ticket
@@ -14,10 +14,11 @@ class Claim:
     """What one ticket gets of a shelf: an ordinal, a position and, in time, a draw for each sample."""
 
     __slots__ = (
+        "_drawer",
         "_ledger",
         "_open",
-        "_passing",
         "_released",
+        "_shelf",
         "draws",
         "key",
         "label",
@@ -33,14 +34,14 @@ class Claim:
         self,
         ticket: Ticket,
         ledger: Ledger,
-        key: bytes,
+        shelf: Shelf,
+        drawer: Drawer,
         namespace: str,
         label: Label,
         ordinals: Sequence[int],
-        passing: Drawer | None,
     ) -> None:
         self.ticket = ticket
-        self.key = key
+        self.key = shelf.key
         self.namespace = namespace
         self.label = label
         self.ordinals = ordinals
@@ -48,21 +49,27 @@ class Claim:
         self.draws: dict[int, Draw] = {}
         self.missing = ticket.n
         self._ledger = ledger
-        self._passing = passing
+        self._shelf = shelf
+        self._drawer = drawer
         self.on_its_way = False  # complete, and being recorded before it is answered
         self._open = True
         self._released = False
-        self.shelf.claims += 1
+        shelf.claims += 1
+        drawer.claims += 1
 
     @property
     def shelf(self) -> Shelf:
         """The list of samples that it is of."""
-        return self._ledger.shelf(self.key)
+        return self._shelf if self._open else self._ledger.shelf(self.key)
 
     @property
     def drawer(self) -> Drawer:
         """What its namespace has drawn of that; with mode "repeat", what it has itself."""
-        return self._passing or self._ledger.drawer(self.namespace, self.key)
+        return self._drawer if self._open or self._passes else self._ledger.drawer(self.namespace, self.key)
+
+    @property
+    def _passes(self) -> bool:
+        return isinstance(self._drawer, Passing)
 
     @property
     def wanted(self) -> bool:
@@ -124,13 +131,13 @@ class Claim:
     def fold(self) -> None:
         """Nothing is on its way for it any more."""
         self._close()
-        if self._passing is None:
-            self._ledger.fold(self.namespace, self.key)
+        self._ledger.fold(self._shelf, None if self._passes else self.namespace)
 
     def _close(self) -> None:
         if self._open:
             self._open = False
-            self.shelf.claims -= 1
+            self._shelf.claims -= 1
+            self._drawer.claims -= 1
 
     def fail(self, error: Exception) -> None:
         """The ticket gets the error, and has consumed nothing."""

@@ -42,12 +42,24 @@ def sole(draws: Iterable[Drawn]) -> dict[Draw, int]:
 class Drawer:
     """What one namespace has drawn of one prompt: in this run, and as recorded before."""
 
-    __slots__ = ("_floor", "_known", "_next", "_reserved", "_returned", "_steal_floor", "_stolen", "recorded", "used")
+    __slots__ = (
+        "_floor",
+        "_known",
+        "_next",
+        "_reserved",
+        "_returned",
+        "_steal_floor",
+        "_stolen",
+        "claims",
+        "recorded",
+        "used",
+    )
 
     def __init__(self, known: Sequence[Drawn] = ()) -> None:
         # Few containers, and what a replay never needs comes when it is needed: there may be millions of these.
         self.used: set[int] = set()
         self.recorded: dict[Draw, int] = {}
+        self.claims = 0  # tickets that have put some of it aside, and whose record is not made
         self._known = known  # what was recorded when this run began
         self._reserved: dict[int, int] | None = None
         self._next: dict[Label, int] = {}

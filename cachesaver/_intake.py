@@ -18,6 +18,7 @@ from ._ticket import Ticket, answering, disown, own_error, still_wanted
 
 if TYPE_CHECKING:
     from ._desk import Desk
+    from ._ledger import Shelf
     from ._stage import Tickets
 
 
@@ -147,8 +148,9 @@ class Intake:
         claims: list[Claim] = []
         buyers: list[Claim] = []
         new: list[int] = []
+        shelf = self._desk.ledger.shelf(key)
         for ticket in still_wanted(equal):  # some left while the cache was asked
-            claim = self._open(ticket, key)
+            claim = self._open(ticket, shelf)
             bought = self._place(claim)
             if claim.short:  # offline
                 claim.release()
@@ -163,14 +165,15 @@ class Intake:
             self._desk.purchase(buyers, new)
         return claims
 
-    def _open(self, ticket: Ticket, key: bytes) -> Claim:
+    def _open(self, ticket: Ticket, shelf: Shelf) -> Claim:
+        ledger = self._desk.ledger
         namespace, label, given_ordinals = identity(ticket)
-        passing = None
         if self._desk.repeats:
-            label, passing = None, Passing()
-        drawer = passing or self._desk.ledger.drawer(namespace, key)
+            label, drawer = None, Passing()
+        else:
+            drawer = ledger.drawer(namespace, shelf.key)
         ordinals = drawer.ordinals(label, ticket.n) if given_ordinals is None else given_ordinals
-        claim = ticket.claim = Claim(ticket, self._desk.ledger, key, namespace, label, ordinals, passing)
+        claim = ticket.claim = Claim(ticket, ledger, shelf, drawer, namespace, label, ordinals)
         return claim
 
     def _place(self, claim: Claim) -> list[int]:

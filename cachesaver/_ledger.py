@@ -143,14 +143,19 @@ class Ledger:
         assert drawer is not None
         return drawer
 
-    def fold(self, namespace: str, key: bytes) -> None:
-        """Make little of what is known of a prompt, where that loses nothing; asking for it unfolds it."""
-        shelf = self._shelves[key]
-        if isinstance(shelf, Shelf) and not (shelf.claims or shelf.base or shelf.holes or shelf.on_order):
-            self._shelves[key] = shelf.end  # and of what was `drawn` the cache has a record
-        drawer = self._drawers[namespace][key]
-        if isinstance(drawer, Drawer):
-            self._drawers[namespace][key] = drawer.folded() or drawer
+    def fold(self, shelf: Shelf, namespace: str | None) -> None:
+        """Make a number of *shelf*, and of what *namespace* has drawn of it, where nobody uses it and that loses nothing.
+
+        Asking for it unfolds it.
+        """
+        in_use = shelf.claims or shelf.base or shelf.holes or shelf.on_order
+        if not in_use and self._shelves[shelf.key] is shelf:
+            self._shelves[shelf.key] = shelf.end  # and of what was `drawn` the cache has a record
+        if namespace is not None:
+            drawers = self._drawers[namespace]
+            drawer = drawers[shelf.key]
+            if isinstance(drawer, Drawer) and not drawer.claims:
+                drawers[shelf.key] = drawer.folded() or drawer
 
     def place(self, shelf: Shelf, drawer: Drawer, draw: Draw) -> int | None:
         """The known position that *draw* gets, by the rules of design.md; None if one must be bought."""
