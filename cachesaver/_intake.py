@@ -113,18 +113,15 @@ class Intake:
 
     def _groups(self, tickets: Tickets) -> list[Group]:
         """The callers' own tickets in *tickets*, from here on ours to answer; those of a merged one together."""
-        groups = [(ticket.prompt.key(self._desk.scope), still_wanted(ticket.parts)) for ticket in tickets]
+        scope = self._desk.scope
+        groups = [(ticket.prompt.key(scope), parts) for ticket in tickets if (parts := still_wanted(ticket.parts))]
         self._desk.stage.take_over([part for _, parts in groups for part in parts])
         for ticket in tickets:
             if isinstance(ticket, Merged):  # answered by its parts
                 disown(ticket)
-        if self._desk.shared:
-            for _, parts in groups:
-                for part in parts:
-                    if identity(part)[1:] == (None, None):
-                        part.fail(ValueError(NAMELESS))
-            return [(key, still_wanted(parts)) for key, parts in groups]
-        return groups
+        if not self._desk.shared:
+            return groups
+        return [(key, fit) for key, parts in groups if (fit := named(parts))]
 
     def _take(self, reading: Reading) -> None:
         answers = reading.answers.result()
@@ -223,6 +220,17 @@ class Intake:
         with answering(claim.ticket):
             desk = self._desk
             claim.ticket.fail(await cache_miss(desk.cache, claim.ticket.prompt, desk.scope, claim.shelf.known()))
+
+
+def named(tickets: Tickets) -> Tickets:
+    """Those of *tickets* that may draw in a namespace of several processes; the others have failed."""
+    fit: Tickets = []
+    for ticket in tickets:
+        if identity(ticket)[1:] == (None, None):
+            ticket.fail(ValueError(NAMELESS))
+        else:
+            fit.append(ticket)
+    return fit
 
 
 def lost(key: bytes, position: int) -> CacheCorrupt:

@@ -144,7 +144,7 @@ class Ledger:
         return drawer
 
     def fold(self, shelf: Shelf, namespace: str | None) -> None:
-        """Make a number of *shelf*, and of what *namespace* has drawn of it, where nobody uses it and that loses nothing.
+        """Make a number of *shelf*, and of what *namespace* has drawn of it, where nobody uses it and nothing is lost.
 
         Asking for it unfolds it.
         """
