@@ -10,7 +10,7 @@ import asyncio
 import json
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -145,9 +145,13 @@ async def slurry(job: dict[str, Any]) -> dict[str, float]:
     import slurry as package
     from slurry.sections import Map
 
+    async def source() -> AsyncIterator[int]:
+        for item in range(job["items"]):
+            yield item
+
     start = perf_counter()
     stages = [Map(lambda item: item) for _ in range(3)]
-    async with package.Pipeline.create(range(job["items"]), *stages) as pipeline, pipeline.tap() as tap:
+    async with package.Pipeline.create(source(), *stages) as pipeline, pipeline.tap() as tap:
         assert [item async for item in tap] == list(range(job["items"]))
     return {"seconds": perf_counter() - start}
 
