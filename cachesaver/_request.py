@@ -101,10 +101,8 @@ def respond(request: Request, ticket: Ticket) -> Response:
     """The caller's own copies of what *ticket* got; warns, in the name of whoever called our caller."""
     for notice in ticket.notices:
         warnings.warn(notice, CacheSaverWarning, stacklevel=3)
-    return Response(
-        request,
-        tuple(
-            Sample(draw.value, draw.position, draw.cached, draw.duplicated, draw.answer.usage, draw.answer.seconds)
-            for draw in ticket.draws
-        ),
-    )
+    samples = [
+        Sample(draw.value, draw.position, draw.cached, draw.duplicated, draw.answer.usage, draw.answer.seconds)
+        for draw in ticket.draws
+    ]
+    return Response(request, tuple(samples))

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from ._errors import Closed
 from ._labels import current_request_id
-from ._request import Request, Response, as_request, respond
+from ._request import Request, Response, respond
 
 if TYPE_CHECKING:
     from ._door import Door
@@ -178,8 +178,9 @@ class Responses:
         return ticket
 
     def _request(self, item: Any, number: int) -> Request:
-        request = as_request(item)
         if isinstance(item, Request) and item.request_id is not None:
-            return request
+            return item
         name = str(number) if self._prefix is None else f"{self._prefix}/{number}"
-        return Request(request.prompt, request.n, request.namespace, name)
+        if isinstance(item, Request):
+            return Request(item.prompt, item.n, item.namespace, name)
+        return Request(item, request_id=name)

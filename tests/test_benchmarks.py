@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def short_form(name: str) -> str:
     """What it prints."""
@@ -19,6 +21,15 @@ def test_the_short_form_of_the_sdks_benchmark() -> None:
     """Every way and colour of it, with a figure."""
     printed = short_form("sdk")
     assert printed.count("own thread") == printed.count("entered stack") == 4
+
+
+def test_the_short_form_of_the_speed_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every table, and its ratios for whoever reads the log: no figure decides here."""
+    printed = short_form("speed")
+    with capsys.disabled():
+        sys.stderr.write(f"\n{printed}")  # where workers of xdist still reach the log
+    assert printed.count("ours, trio") == printed.count("ours, asyncio") == 2
+    assert printed.count("met: ") > 5
 
 
 def test_the_short_form_of_the_limiters_benchmark() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import sys
@@ -10,11 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
-from cachesaver import Batcher, Cache, Request, Stage, online
+from cachesaver import Batcher, Cache, Deduplicator, Inbox, Reorderer, Request, Stage, online
+from cachesaver._prompt import Prompt
 
 Job = dict[str, Any]
 Outcome = dict[str, Any]
@@ -58,9 +60,9 @@ async def map_all(api: Stage, requests: Iterable[Any], window: int) -> int:
 
 
 @asynccontextmanager
-async def stack(job: Job, model: Model) -> AsyncIterator[Batcher]:
+async def stack(job: Job, model: Model, mode: Literal["reuse", "repeat"] = "reuse") -> AsyncIterator[Batcher]:
     with Cache(job["folder"]) as cache:
-        async with online(model, cache) as api:
+        async with online(model, cache, mode=mode) as api:
             yield api
 
 
@@ -86,6 +88,62 @@ async def cache(job: Job) -> Outcome:
             namespace = "second" if job["case"] == "memory" else "first"
             await ask_all(api, prompts, namespace, job["in_flight"])
         return {"seconds": perf_counter() - start, "calls": model.calls}
+
+
+class Answering(Stage):
+    """Answers with nothing, at once: what is above it is all that takes time."""
+
+    async def run(self, inbox: Inbox) -> None:
+        async for tickets in inbox:
+            for ticket in tickets:
+                ticket.answer(())
+
+
+async def layers(job: Job) -> Outcome:
+    """µs of a request as layer comes to layer, each asked the whole workload."""
+    prompts = read(job)["prompts"]
+    outcome: Outcome = {}
+
+    async def measure(name: str, api: Stage, namespace: str) -> None:
+        gc.collect()
+        start = perf_counter()
+        async with anyio.create_task_group() as tasks:
+            remaining = iter(prompts)
+            for _ in range(job["in_flight"]):
+                tasks.start_soon(ask_any, api, remaining, namespace)
+        outcome[name] = (perf_counter() - start) / len(prompts) * 1e6
+
+    start = perf_counter()
+    for prompt in prompts:
+        Prompt(prompt).key("scope")
+    outcome["the prompt: copied, checked, canonical, hashed"] = (perf_counter() - start) / len(prompts) * 1e6
+    for name, stage in (
+        ("a task that waits for its answer, and a Batcher", Answering()),
+        ("a Reorderer", Reorderer(Answering())),
+        ("a Deduplicator", Reorderer(Deduplicator(Answering()))),
+    ):
+        async with Batcher(stage) as api:
+            await measure(name, api, "first")
+    model = Model(read(job)["answer"])
+    async with stack(job, model) as api:
+        await ask_all(api, prompts, "first", job["in_flight"])
+    async with stack(job, model, mode="repeat") as api:
+        await ask_all(api, prompts, "first", job["in_flight"])
+        await measure("a Cacher, its answer decoded, all in memory", api, "first")
+    async with stack(job, model) as api:
+        await measure("the cache file: looked up, checked", api, "first")
+    async with stack(job, model) as api:
+        gc.disable()
+        await measure("the same without Python's garbage collector", api, "first")
+        gc.enable()
+    async with stack(job, model) as api:
+        await measure("who got it is recorded: a new namespace", api, "second")
+    return outcome
+
+
+async def ask_any(api: Stage, remaining: Iterator[Any], namespace: str) -> None:
+    for prompt in remaining:
+        await api.request(prompt, namespace=namespace)
 
 
 # The batcher alone
@@ -177,6 +235,7 @@ async def opening(job: Job) -> Outcome:
 
 WHAT: dict[str, Callable[[Job], Any]] = {
     "cache": cache,
+    "layers": layers,
     "batcher": batcher,
     "samples": samples,
     "alone": alone,

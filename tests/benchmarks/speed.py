@@ -7,11 +7,11 @@ once. *Cold*, the cache is a new file; *disk*, a new process asks the same again
 running one asks again, ours in a new namespace; *map*, the same by `map`. Ours goes through
 `online(model, cache)` with 100 requests in flight, as does the predecessor's `OnlineAPI`; dspy's
 and diskcache's caches are asked synchronously, as is a bare table of SQLite, which is about
-the least that a lookup takes.
+the least that a lookup takes. *Layers*: ours alone, what each layer of the stack adds to a request.
 
 *The batcher*: a Batcher alone over a model that answers at once, and batchers in front of a
-function, 64 items a batch, by 100 tasks and by `map` or its like. *Growth*: ours alone, `--only large`
-for what takes minutes and some GB of disk (not part of a run without `--only`).
+function, 64 items a batch, by 100 tasks and by `map` or its like. *Growth*: ours alone, and
+`--only large` for what takes ten minutes and some GB of disk (not part of a run without `--only`).
 
 Each measurement is a process of its own, the contenders take turns, and only ratios within one
 run mean something: a slow minute of the machine is everyone's.
@@ -46,7 +46,7 @@ DSPY, SLURRY = "dspy==3.4.1", "Slurry==1.3.1"
 IN_FLIGHT, WINDOW = 100, 256
 CASES = {"cold": "cold", "disk": "warm from disk", "memory": "warm in memory", "map": "in memory, map"}
 BACKENDS = ("asyncio", "trio")
-PARTS = ("cache", "batcher", "growth", "large")
+PARTS = ("cache", "layers", "batcher", "growth", "large")
 
 Times = dict[tuple[str, str], list[float]]  #: µs of one request, by contender and case
 
@@ -102,7 +102,7 @@ class Run:
 
 
 @click.command()
-@click.option("--requests", default=4000, show_default=True, help="Requests of each measurement.")
+@click.option("--requests", default=10000, show_default=True, help="Requests of each measurement.")
 @click.option("--repeats", default=5, show_default=True, help="Measurements of each case.")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Parts to run; without it, all but `large`.")
 @click.option("--short", is_flag=True, help="400 requests, once, and ours alone: to see that it runs.")
@@ -112,9 +112,10 @@ def main(requests: int, repeats: int, only: tuple[str, ...], short: bool) -> Non
         requests, repeats = 400, 1
     with TemporaryDirectory(prefix="cachesaver-benchmark-") as name:
         run = Run(Path(name), Console(width=max(120, Console().width)), short, requests, repeats)
-        for part in only or PARTS[:3]:
-            {"cache": caches, "batcher": batchers, "growth": growth, "large": large}[part](run)
-        run.console.print(verdicts(run.goals))
+        for part in only or PARTS[:-1]:
+            {"cache": caches, "layers": layers, "batcher": batchers, "growth": growth, "large": large}[part](run)
+        if run.goals:
+            run.console.print(verdicts(run.goals))
     run.console.print(facts())
 
 
@@ -208,6 +209,25 @@ def workload(place: Path, requests: int) -> str:
 
 def text(words: random.Random, length: int) -> str:
     return " ".join(f"{words.getrandbits(30):x}" for _ in range(length // 8 + 1))[:length]
+
+
+# Where it goes
+
+
+def layers(run: Run) -> None:
+    job = {"workload": workload(run.place, run.requests), "in_flight": IN_FLIGHT}
+    times: dict[str, dict[str, list[float]]] = {backend: {} for backend in BACKENDS}
+    for repeat in range(run.repeats):
+        for backend in BACKENDS:
+            folder = str(run.place / f"layers-{backend}-{repeat}")
+            for name, us in run.ours(backend, "layers").measure({**job, "folder": folder}).items():
+                times[backend].setdefault(name, []).append(us)
+    shown = Table(title=f"Where it goes: µs a request with all layers down to this one, median of {run.repeats}")
+    for column in ("", *BACKENDS):
+        shown.add_column(column, justify="left" if not column else "right")
+    for name in times[BACKENDS[0]]:
+        shown.add_row(name, *[f"{median(times[backend][name]):.1f}" for backend in BACKENDS])
+    run.console.print(shown)
 
 
 # The batcher
