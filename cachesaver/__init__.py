@@ -43,4 +43,6 @@ from ._request import Sample as Sample
 from ._stage import Inbox as Inbox
 from ._stage import Stage as Stage
 from ._stats import Stats as Stats
+from ._sync import Sync as Sync
+from ._sync import sync as sync
 from ._ticket import Ticket as Ticket

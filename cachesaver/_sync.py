@@ -1,0 +1,101 @@
+"""sync: a stack for code without `await`, in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.lowlevel import current_token
+
+from ._labels import current_namespace, current_request_id
+from ._request import Request, Response
+from ._stage import Stage
+from ._stats import Stats
+from ._streaming import Responses
+
+T = TypeVar("T")
+
+
+@contextmanager
+def sync(stack: Stage, *, backend: Literal["asyncio", "trio"] = "asyncio") -> Generator[Sync]:
+    """Enter *stack* in an event loop in a thread of its own, for scripts and notebooks: a context manager of a `Sync`.
+
+    *backend* is the loop that the model is written for; a plain function runs on either. Raises
+    RuntimeError where trio would have to wait for another trio: inside a program on trio.
+    """
+    if not isinstance(stack, Stage):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"sync takes a stack such as online(model, cache), not {type(stack).__name__}")
+    if backend == "trio" and _inside_trio():
+        raise RuntimeError(
+            "trio does not wait for another trio: here, inside a program on trio, use `async with stack as api`,"
+            ' or sync(stack, backend="asyncio")'
+        )
+    with start_blocking_portal(backend, name="cachesaver sync") as portal, portal.wrap_async_context_manager(stack):
+        yield Sync(stack, portal)
+
+
+def _inside_trio() -> bool:
+    try:
+        return not hasattr(current_token().native_token, "call_soon_threadsafe")
+    except RuntimeError:
+        return False
+
+
+class Sync:
+    """The door of a stack for plain code; any number of threads may ask it at the same time."""
+
+    def __init__(self, stack: Stage, portal: BlockingPortal) -> None:
+        self._stack = stack
+        self._portal = portal
+
+    def request(self, prompt: Any, n: int = 1, namespace: str | None = None, request_id: str | None = None) -> Response:
+        """Ask for *n* samples of *prompt*; labels default to those of the context. Errors as `Stage.request`."""
+        labels = (
+            current_namespace() if namespace is None else namespace,
+            current_request_id() if request_id is None else request_id,
+        )
+        return self.call(self._stack.request, prompt, n, *labels)
+
+    def batch_request(self, requests: Iterable[Request]) -> list[Response]:
+        """Ask all *requests* at once; answers in their order. Errors as `Stage.batch_request`."""
+        return self.call(self._stack.batch_request, list(requests))
+
+    @contextmanager
+    def map(self, source: Iterable[Any], *, window: int = 256, ordered: bool = True) -> Generator[Iterator[Response]]:
+        """Ask everything in *source*, prompts or Requests, at most *window* at a time: an iterator of responses.
+
+        As `Stage.map`: a failed request raises its own error when its turn comes, and iterating on goes on.
+        """
+        mapping = self._stack.map(source, window=window, ordered=ordered)
+        with self._portal.wrap_async_context_manager(mapping) as responses:
+            yield _Iterator(self, responses)
+
+    @property
+    def stats(self) -> Stats:
+        """What the stack did since it was entered."""
+        return self._stack.stats
+
+    def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await *function* in the stack's loop."""
+        asked = self._portal.start_task_soon(function, *args)
+        try:
+            return asked.result()
+        except BaseException:  # such as Ctrl-C: then nobody takes the answer
+            asked.cancel()
+            raise
+
+
+class _Iterator(Iterator[Response]):
+    """The responses of one `map`."""
+
+    def __init__(self, api: Sync, responses: Responses) -> None:
+        self._api = api
+        self._responses = responses
+
+    def __next__(self) -> Response:
+        try:
+            return self._api.call(anext, self._responses)
+        except StopAsyncIteration:
+            raise StopIteration from None
