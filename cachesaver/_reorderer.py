@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ._stage import Inbox, Stage, Tickets, as_stage
+from ._rearranging import Rearranging
+from ._stage import Tickets, as_stage
 from ._ticket import Ticket
 
 
-class Reorderer(Stage):
+class Reorderer(Rearranging):
     """Passes each list on in the order of request ids; those without one keep their order, last.
 
     Numbers in ids compare as numbers: "step-2" comes before "step-10". With *by*, a function of
@@ -22,13 +23,9 @@ class Reorderer(Stage):
         super().__init__(as_stage(model))
         self.by = by
 
-    async def run(self, inbox: Inbox) -> None:
-        assert self.below is not None
-        async for tickets in inbox:
-            ordered = sorted(tickets, key=by_id)
-            if self.by is not None:
-                ordered = in_order(ordered, self.by)
-            await self.below.submit(ordered)
+    def rearranged(self, tickets: Tickets) -> Tickets:
+        ordered = sorted(tickets, key=by_id)
+        return ordered if self.by is None else in_order(ordered, self.by)
 
 
 def in_order(tickets: Tickets, by: Callable[[Any], float]) -> Tickets:
