@@ -41,18 +41,20 @@ class Mapping(AsyncContextManagerMixin):
     async def __asynccontextmanager__(self) -> AsyncGenerator[Responses]:
         responses = Responses(self._door, self._window, ordered=self._ordered)
         error: BaseException | None = None
-        async with create_task_group() as tasks:
-            tasks.start_soon(responses.feed, self._source)
-            try:
-                yield responses
-            except get_cancelled_exc_class():
-                raise
-            except BaseException as raised:
-                error = raised  # held back, so that it does not arrive in a group
-            finally:
-                tasks.cancel_scope.cancel()
-                responses.leave()  # before the feed has ended: it may be in the middle of asking
-        responses.leave()  # and after: what it asked last
+        try:
+            async with create_task_group() as tasks:
+                tasks.start_soon(responses.feed, self._source)
+                try:
+                    yield responses
+                except get_cancelled_exc_class():
+                    raise
+                except BaseException as raised:
+                    error = raised  # held back, so that it does not arrive in a group
+                finally:
+                    tasks.cancel_scope.cancel()
+                    responses.leave()  # before the feed has ended: it may be in the middle of asking
+        finally:
+            responses.leave()  # and after: what it asked last
         if error is not None:
             try:
                 raise error
