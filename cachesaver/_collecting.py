@@ -43,7 +43,7 @@ class Collecting:
             self._hand_on(purchase)
         for claim in claims:
             claim.on_its_way = False  # even if nothing could be written: samples in hand reach their callers
-            if not claim.wanted:  # answered, and now recorded
+            if not claim.wanted and not self._unrecorded:  # answered, and now recorded
                 claim.fold()
         for claim in dict.fromkeys([*filled, *claims]):
             if claim.wanted and not claim.missing:

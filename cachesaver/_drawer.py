@@ -46,6 +46,7 @@ class Drawer:
         "_floor",
         "_known",
         "_next",
+        "_owners",
         "_reserved",
         "_returned",
         "_steal_floor",
@@ -61,6 +62,7 @@ class Drawer:
         self.recorded: dict[Draw, int] = {}
         self.claims = 0  # tickets that have put some of it aside, and whose record is not made
         self._known = known  # what was recorded when this run began
+        self._owners: dict[int, Label | Several] | None = None
         self._reserved: dict[int, int] | None = None
         self._next: dict[Label, int] = {}
         self._returned: dict[Label, list[int]] | None = None
@@ -162,20 +164,22 @@ class Drawer:
         while position < shelf.end and position in self.used:
             position += 1
         self._steal_floor = position
-        earlier = self._earlier() if self._known else {}
+        owners = self.owners
         for candidate in range(position, shelf.end):
-            if earlier.get(candidate, label) != label and candidate not in self.used and shelf.has(candidate):
+            if owners.get(candidate, label) != label and candidate not in self.used and shelf.has(candidate):
                 self._stolen |= {candidate}
                 return candidate
         return None
 
-    def _earlier(self) -> dict[int, Label | Several]:
+    @property
+    def owners(self) -> dict[int, Label | Several]:
         """Whose the positions were when this run began."""
-        positions = {(drawn.request_id, drawn.ordinal): drawn.position for drawn in self._known}
-        owners: dict[int, Label | Several] = {}
-        for (label, _), position in positions.items():
-            owners[position] = label if owners.get(position, label) == label else Several.IDS
-        return owners
+        if self._owners is None:
+            self._owners = {}
+            positions = {(drawn.request_id, drawn.ordinal): drawn.position for drawn in self._known}
+            for (label, _), position in positions.items():
+                self._owners[position] = label if self._owners.get(position, label) == label else Several.IDS
+        return self._owners
 
     # A run may use millions of drawers, of which nearly all look the same
 

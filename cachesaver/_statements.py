@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-ANSWERS_LOADED = 8
+ANSWERS_LOADED = 8  #: answers that come with the positions of a prompt
 SIZES = (1, 8, 64)  #: questions that one statement takes; fewer are filled up with NULLs, which equal nothing
 
 
-def _for_each_size(columns: str, answer: str) -> dict[int, str]:
+def _for_each_size(columns: str, select: str) -> dict[int, str]:
     """Statements that answer many questions of these *columns*; each row begins with the number of its question."""
     marks = ", ".join("?" for _ in columns.split(","))
     return {
-        size: f"WITH asked (number, {columns}) AS (VALUES {', '.join(f'({n}, {marks})' for n in range(size))}) {answer}"
+        size: f"WITH asked (number, {columns}) AS (VALUES {', '.join(f'({n}, {marks})' for n in range(size))}) {select}"
         for size in SIZES
     }
 

@@ -20,7 +20,7 @@ def contents(drawer: Drawer) -> dict[str, Any]:
     """All that it knows; where it begins to look is not part of it."""
     returned = {label: ordinals for label, ordinals in (drawer._returned or {}).items() if ordinals}
     mine = (drawer.used, drawer.recorded, drawer.reserved, drawer._next, drawer._stolen)
-    return {"returned": returned, "earlier": drawer._earlier(), "mine": mine}
+    return {"returned": returned, "earlier": drawer.owners, "mine": mine}
 
 
 @given(DRAWS, STEPS)
