@@ -28,6 +28,12 @@ class Reference:
         for draw, position in drawn.items():
             self.twins[draw[1:]].add(position)
 
+    def fail(self, prompt: str, n: int, namespace: str, request_id: str | None) -> None:
+        """This request fails and consumes nothing; but where its id is recorded, an id was found."""
+        first = self.asked[namespace, prompt, request_id]
+        draws = [(namespace, prompt, request_id, ordinal) for ordinal in range(first, first + n)]
+        self.an_id_was_found |= request_id is not None and any(draw in self.recorded for draw in draws)
+
     def ask(self, prompt: str, n: int, namespace: str, request_id: str | None) -> list[int]:
         """The positions that this request gets."""
         ordinals = range(self.asked[namespace, prompt, request_id], self.asked[namespace, prompt, request_id] + n)

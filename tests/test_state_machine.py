@@ -78,6 +78,7 @@ class Program(RuleBasedStateMachine):
             response = self._portal.call(self.api.request, *asked)
         except OSError:
             self.faultless = False
+            self.reference.fail(*asked)
         else:
             self.model.failures.clear()
             self._check(asked, self.reference.ask(*asked), response)
