@@ -106,9 +106,10 @@ class Desk:
         """Answer a claim that has all its samples, once the cache knows who got them."""
         if claim.on_its_way:
             return
-        if self.offline or not claim.records():
+        unrecorded = claim.records()
+        if self.offline or not unrecorded:
             claim.answer()
-            if not self.offline:  # there no record tells of the labels on a shelf
+            if not unrecorded:  # offline, nothing but the shelf and the drawer would know of it
                 claim.fold()
             return
         claim.on_its_way = True

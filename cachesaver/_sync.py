@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -13,7 +14,6 @@ from ._labels import current_namespace, current_request_id
 from ._request import Request, Response
 from ._stage import Stage
 from ._stats import Stats
-from ._streaming import Responses
 
 T = TypeVar("T")
 
@@ -56,29 +56,29 @@ class Sync:
             current_namespace() if namespace is None else namespace,
             current_request_id() if request_id is None else request_id,
         )
-        return self.call(self._stack.request, prompt, n, *labels)
+        return self._call(self._stack.request, prompt, n, *labels)
 
     def batch_request(self, requests: Iterable[Request]) -> list[Response]:
         """Ask all *requests* at once; answers in their order. Errors as `Stage.batch_request`."""
-        return self.call(self._stack.batch_request, list(requests))
+        return self._call(self._stack.batch_request, list(requests))
 
     @contextmanager
     def map(self, source: Iterable[Any], *, window: int = 256, ordered: bool = True) -> Generator[Iterator[Response]]:
         """Ask everything in *source*, prompts or Requests, at most *window* at a time: an iterator of responses.
 
         As `Stage.map`: a failed request raises its own error when its turn comes, and iterating on goes on.
+        *source* is iterated in the thread of the stack, which waits for it.
         """
         mapping = self._stack.map(source, window=window, ordered=ordered)
         with self._portal.wrap_async_context_manager(mapping) as responses:
-            yield _Iterator(self, responses)
+            yield _InTurn(partial(self._call, anext, responses))
 
     @property
     def stats(self) -> Stats:
         """What the stack did since it was entered."""
         return self._stack.stats
 
-    def call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Await *function* in the stack's loop."""
+    def _call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         asked = self._portal.start_task_soon(function, *args)
         try:
             return asked.result()
@@ -87,15 +87,14 @@ class Sync:
             raise
 
 
-class _Iterator(Iterator[Response]):
-    """The responses of one `map`."""
+class _InTurn(Iterator[Response]):
+    """The responses of one `map`; unlike a generator it goes on after an error."""
 
-    def __init__(self, api: Sync, responses: Responses) -> None:
-        self._api = api
-        self._responses = responses
+    def __init__(self, following: Callable[[], Response]) -> None:
+        self._following = following
 
     def __next__(self) -> Response:
         try:
-            return self._api.call(anext, self._responses)
+            return self._following()
         except StopAsyncIteration:
             raise StopIteration from None

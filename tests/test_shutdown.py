@@ -28,10 +28,12 @@ from cachesaver import (
     Closed,
     Deduplicator,
     Dispatcher,
+    Inbox,
     Reorderer,
     Response,
     Stage,
     StageCrashed,
+    Ticket,
     _stage,
     local,
     online,
@@ -403,3 +405,35 @@ def fail_nobody(stage: Stage, tickets: Any, error: Closed) -> None:
 
 def raise_(error: Exception) -> None:
     raise error
+
+
+class Stuck(Stage):
+    """Never takes what it is given."""
+
+    async def submit(self, tickets: list[Ticket]) -> None:
+        await sleep_forever()
+
+    async def run(self, inbox: Inbox) -> None:
+        async for _ in inbox:
+            pass
+
+
+async def test_merged_requests_that_no_stage_has_taken_yet() -> None:
+    """F7: the block is left by an error while they are between two stages; every caller hears of it."""
+    errors: list[Exception] = []
+
+    async def ask(api: Stage) -> None:
+        try:
+            await api.request("p")
+        except Closed as error:
+            errors.append(error)
+
+    with fail_after(60):
+        async with create_task_group() as tasks:
+            with pytest.raises(LookupError, match="the user's"):
+                async with Batcher(Deduplicator(Stuck())) as api:
+                    tasks.start_soon(ask, api)
+                    tasks.start_soon(ask, api)
+                    await wait_all_tasks_blocked()
+                    raise LookupError("the user's")
+    assert len(errors) == 2

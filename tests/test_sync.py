@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -117,7 +120,7 @@ def test_inside_a_running_loop(tmp_path: Path, backend: Backend) -> None:
             trio.run(cell)
 
 
-def test_nobody_waits_any_more(tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_any_more(tmp_path: Path, backend: Backend) -> None:
     """S14, F6: Ctrl-C while it waits; the sample that was on its way is given to who asks next."""
     asked, go_on = threading.Event(), threading.Event()
 
@@ -127,24 +130,27 @@ def test_nobody_waits_any_more(tmp_path: Path, backend: Backend, monkeypatch: py
             await anyio.to_thread.run_sync(go_on.wait, SOON)
             return await super().request(prompt, n)
 
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+
+    def strike() -> None:
+        asked.wait(SOON)
+        end = time.monotonic() + SOON
+        while sys._current_frames()[main].f_code.co_name != "wait" and time.monotonic() < end:
+            time.sleep(0.001)  # until it waits for its answer
+        signal.pthread_kill(main, signal.SIGINT)
+
     model = Slow()
-    with Cache(tmp_path) as cache, cachesaver.sync(online(model, cache), backend=backend) as api:
-        started = api._portal.start_task_soon
-
-        def struck(*args: Any) -> Any:
-            future = started(*args)
-
-            def result() -> Any:
-                assert asked.wait(SOON)
-                raise KeyboardInterrupt
-
-            monkeypatch.setattr(future, "result", result)
-            return future
-
-        with monkeypatch.context() as patch:
-            patch.setattr(api._portal, "start_task_soon", struck)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Cache(tmp_path) as cache, cachesaver.sync(online(model, cache), backend=backend) as api:
+            striking = threading.Thread(target=strike)
+            striking.start()
             with pytest.raises(KeyboardInterrupt):
                 api.request("p")
-        go_on.set()
-        assert api.request("p").positions == [0]
+            striking.join()
+            go_on.set()
+            assert api.request("p").positions == [0]
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert model.sold == 1
