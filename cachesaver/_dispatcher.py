@@ -47,6 +47,10 @@ class Dispatcher(Stage):
     def takes_prompts(self) -> bool:
         return self._model.takes_prompts
 
+    @property
+    def resting(self) -> dict[str, float]:
+        return self.limiter.resting if isinstance(self.limiter, RoundRobinLimiter) else {}
+
     def abort(self) -> None:
         super().abort()
         if self._calls is not None:

@@ -11,7 +11,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from ._labels import current_namespace, current_request_id
 from ._prompt import as_prompt
 from ._request import Request, Response, as_request, respond
-from ._stats import Tally
+from ._stats import Stats, Tally
 from ._streaming import Mapping, Source
 from ._ticket import Ticket
 
@@ -23,6 +23,16 @@ class Door(ABC):
 
     def __init__(self) -> None:
         self.tally = Tally()
+
+    @property
+    @abstractmethod
+    def stats(self) -> Stats:
+        """What was done behind this door since it was entered."""
+
+    @property
+    @abstractmethod
+    def resting(self) -> dict[str, float]:
+        """The resources behind it that rest, and for how many seconds."""
 
     @abstractmethod
     async def submit(self, tickets: list[Ticket]) -> None:
@@ -71,14 +81,17 @@ class Door(ABC):
                 ticket.leave()
             raise
 
-    def map(self, source: Source, *, window: int = 256, ordered: bool = True) -> Mapping:
+    def map(self, source: Source, *, window: int = 256, ordered: bool = True, progress: bool | str = False) -> Mapping:
         """Ask everything in *source*, at most *window* at a time; an async context manager of responses.
 
         *source* is an iterable, an async iterable or a receive stream, of prompts
         or Requests. A request's id defaults to its number. In order of the source,
         or, not *ordered*, as the answers come.
+
+        With *progress*, True or a description, stderr shows how far it is and what it cost: live on a
+        terminal and in a notebook, else a line every ten seconds and one at the end.
         """
-        return Mapping(self, source, window=window, ordered=ordered)
+        return Mapping(self, source, window=window, ordered=ordered, progress=progress)
 
     async def process(
         self,

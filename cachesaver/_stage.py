@@ -64,6 +64,11 @@ class Stage(AsyncContextManagerMixin, Door):
         """What this stage and those below did since they were entered."""
         return total([stage.tally for stage in self.stages])
 
+    @property
+    def resting(self) -> dict[str, float]:
+        """The limiter's resources that rest, and for how many seconds; none where there is no limiter."""
+        return {} if self.below is None else self.below.resting
+
     # From stage to stage
 
     async def submit(self, tickets: Tickets) -> None:

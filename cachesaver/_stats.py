@@ -26,6 +26,12 @@ class Stats:
     refused: int = 0  #: of the calls that failed, those that the provider would not take
     maybe_billed: int = 0  #: and those of which nobody knows whether they are paid for
 
+    def since(self, earlier: Stats) -> Stats:
+        """What was added after *earlier*."""
+        return Stats(
+            **{field.name: getattr(self, field.name) - getattr(earlier, field.name) for field in fields(Stats)}
+        )
+
 
 class Tally:
     """The counts of one stage while it runs."""

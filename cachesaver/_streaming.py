@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from itertools import islice
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, cast
 
 from anyio import AsyncContextManagerMixin, Event, create_task_group, get_cancelled_exc_class
@@ -13,9 +14,12 @@ from anyio.lowlevel import checkpoint
 
 from ._errors import Closed
 from ._labels import current_request_id
+from ._progress import Showing
 from ._request import Request, Response, respond
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from ._door import Door
     from ._ticket import Ticket
 
@@ -29,13 +33,14 @@ class Mapping(AsyncContextManagerMixin):
     with the next one. An error of the source comes after everything asked before it.
     """
 
-    def __init__(self, door: Door, source: Source, *, window: int, ordered: bool) -> None:
+    def __init__(self, door: Door, source: Source, *, window: int, ordered: bool, progress: bool | str = False) -> None:
         if type(window) is not int or window < 1:
             raise ValueError(f"window must be an integer of at least 1, not {window!r}")
         self._door = door
         self._source = source
         self._window = window
         self._ordered = ordered
+        self._progress = progress
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Responses]:
@@ -45,7 +50,8 @@ class Mapping(AsyncContextManagerMixin):
             async with create_task_group() as tasks:
                 tasks.start_soon(responses.feed, self._source)
                 try:
-                    yield responses
+                    with self._shown(responses, tasks):
+                        yield responses
                 except get_cancelled_exc_class():
                     raise
                 except BaseException as raised:
@@ -61,6 +67,13 @@ class Mapping(AsyncContextManagerMixin):
             finally:
                 del error
 
+    def _shown(self, responses: Responses, tasks: TaskGroup) -> AbstractContextManager[object]:
+        if not self._progress:
+            return nullcontext()
+        name = self._progress if isinstance(self._progress, str) else ""
+        total = length_hint(self._source, -1)
+        return Showing(self._door, responses, tasks, name=name, total=None if total < 0 else total)
+
 
 class Responses:
     """The responses of a `map`, an async iterator."""
@@ -70,6 +83,7 @@ class Responses:
         self._window = window
         self._ordered = ordered
         self._prefix = current_request_id()
+        self.asked = 0
         self._open: dict[Ticket, Request] = {}  # asked and not yet handed out, in order of the source
         self._ready: deque[Ticket] = deque()  # answered and not yet handed out, in order of arrival
         self._exhausted = False
@@ -102,6 +116,11 @@ class Responses:
         except BaseException:
             ticket.leave()
             raise
+
+    @property
+    def in_flight(self) -> int:
+        """How many were asked and are not answered."""
+        return sum(not ticket.answered for ticket in self._open)
 
     def arrived(self, ticket: Ticket) -> None:
         """A ticket of ours has been answered."""
@@ -142,14 +161,12 @@ class Responses:
         return first
 
     async def _feed_sync(self, source: Iterator[Any]) -> None:
-        number = 0
         while True:
             room = await self._wait_for_room()
             tickets: list[Ticket] = []
             try:
                 for item in islice(source, room):
-                    tickets.append(self._ticket(item, number))
-                    number += 1
+                    tickets.append(self._ticket(item))  # noqa: PERF401 (what came before an error counts)
             finally:  # what came before an error of the source is asked all the same
                 if tickets:
                     await self._door.submit(tickets)
@@ -158,13 +175,11 @@ class Responses:
             await checkpoint()
 
     async def _feed_async(self, source: AsyncIterator[Any]) -> None:
-        number = 0
         async with AsyncExitStack() as stack:
             if isinstance(source, AsyncGenerator):  # nobody else would end it, where the map is left early
                 await stack.enter_async_context(aclosing(cast("AsyncGenerator[Any]", source)))
             async for item in source:
-                await self._door.submit([self._ticket(item, number)])
-                number += 1
+                await self._door.submit([self._ticket(item)])
                 await self._wait_for_room()
 
     async def _wait_for_room(self) -> int:
@@ -173,16 +188,17 @@ class Responses:
             await self._room.wait()
         return self._window - len(self._open)
 
-    def _ticket(self, item: Any, number: int) -> Ticket:
-        request = self._request(item, number)
+    def _ticket(self, item: Any) -> Ticket:
+        request = self._request(item)
         ticket = self._door.ticket(request, self.arrived)
         self._open[ticket] = request
+        self.asked += 1
         return ticket
 
-    def _request(self, item: Any, number: int) -> Request:
+    def _request(self, item: Any) -> Request:
         if isinstance(item, Request) and item.request_id is not None:
             return item
-        name = str(number) if self._prefix is None else f"{self._prefix}/{number}"
+        name = str(self.asked) if self._prefix is None else f"{self._prefix}/{self.asked}"
         if isinstance(item, Request):
             return Request(item.prompt, item.n, item.namespace, name)
         return Request(item, request_id=name)

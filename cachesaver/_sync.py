@@ -63,13 +63,15 @@ class Sync:
         return self._call(self._stack.batch_request, list(requests))
 
     @contextmanager
-    def map(self, source: Iterable[Any], *, window: int = 256, ordered: bool = True) -> Generator[Iterator[Response]]:
+    def map(
+        self, source: Iterable[Any], *, window: int = 256, ordered: bool = True, progress: bool | str = False
+    ) -> Generator[Iterator[Response]]:
         """Ask everything in *source*, prompts or Requests, at most *window* at a time: an iterator of responses.
 
         As `Stage.map`: a failed request raises its own error when its turn comes, and iterating on goes on.
-        *source* is iterated in the thread of the stack, which waits for it.
+        *source* is iterated in the thread of the stack, which waits for it. *progress* shows how far it is.
         """
-        mapping = self._stack.map(source, window=window, ordered=ordered)
+        mapping = self._stack.map(source, window=window, ordered=ordered, progress=progress)
         with self._portal.wrap_async_context_manager(mapping) as responses:
             yield _InTurn(partial(self._call, anext, responses))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,11 @@ class Group:
         self.adapts = True
         for quota in self._quotas.values():
             quota.adapt()
+
+    @property
+    def rested_at(self) -> float:
+        """When it will have rested, whatever model it is asked for."""
+        return max((quota.rested_at for quota in self._quotas.values()), default=-math.inf)
 
     def quota(self, model: str | None) -> Quota:
         """The one for *model*."""

@@ -11,6 +11,7 @@ from anyio import get_current_task
 from ._estimate import MOST, Cost, estimate
 from ._key import Rate
 from ._line import Ask
+from ._loops import shared_time
 from ._pool import Pool
 from ._rate import LeakyBucket
 from ._resource import Resource
@@ -71,6 +72,11 @@ class RoundRobinLimiter:
             if bucket is not None and not isinstance(bucket, LeakyBucket):
                 raise TypeError(f"rate must be a LeakyBucket, or one for each model, not {type(bucket).__name__}")
         self._pool.add(data, capacity, rate, group)
+
+    @property
+    def resting(self) -> dict[str, float]:
+        """The resources that rest, and for how many seconds; by their numbers, for their data are keys."""
+        return self._pool.resting(shared_time())
 
     def request(
         self,

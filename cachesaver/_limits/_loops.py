@@ -55,6 +55,12 @@ def loop_here() -> Loop:
     return loop
 
 
+def shared_time() -> float:
+    """Seconds, on the clock that all loops share, inside of a loop or not."""
+    loop = _running()
+    return monotonic() if loop is None else loop.now
+
+
 def _running() -> Loop | None:
     try:
         return _loop.get(None)

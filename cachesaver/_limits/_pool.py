@@ -178,6 +178,12 @@ class Pool:
         with self._lock:
             return min((key.group.quota(model).rested_at for key in self._turn if key.retired is None), default=now)
 
+    def resting(self, now: float) -> dict[str, float]:
+        """The keys that rest, by their names, and for how many seconds from *now* on."""
+        with self._lock:
+            rests = {key.name: key.group.rested_at - now for key in self._turn if key.retired is None}
+        return {name: seconds for name, seconds in rests.items() if seconds > 0}
+
     def _hand_out(self, now: float) -> None:
         while True:
             self._ready_at = math.inf
