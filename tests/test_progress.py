@@ -195,6 +195,28 @@ def test_resting_outside_of_any_loop() -> None:
     assert told == [{"number 1": pytest.approx(20, abs=1)}]
 
 
+def test_resting_while_other_threads_change_the_limiter() -> None:
+    limiter = RoundRobinLimiter()
+    limiter.add_resource("a")
+    ended = threading.Event()
+
+    def adding() -> None:
+        for number in range(3000):
+            limiter.add_resource(number)
+        ended.set()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=adding)
+    try:
+        thread.start()
+        while not ended.is_set():
+            assert limiter.resting == {}
+    finally:
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
 @pytest.mark.anyio
 class TestLines:
     """Where there is no terminal, as under pytest."""
@@ -285,6 +307,13 @@ class TestLines:
                 await anext(responses)
                 await sleep(0.1)
         assert lines(capsys)[-1].startswith("cachesaver: 3 of 9 (33 %), 0 from the cache (0 %), 3 bought, 1 in flight")
+
+    async def test_left_just_when_it_is_to_be_drawn(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A sleep that is over is not cancelled any more: what has ended must not come up again."""
+        async with Dispatcher(CountingModel()) as api:
+            async with api.map(["p"], progress=True):
+                await sleep(Lines.period)  # of the two that wake now, trio takes either first
+        assert ["left" in line for line in lines(capsys)] in ([False], [True, False])
 
     async def test_cancelled(self, capsys: pytest.CaptureFixture[str]) -> None:
         """F6: it still says how far it came."""
