@@ -54,11 +54,7 @@ class Terminal:
         self._live.update(drawn(figures), refresh=True)
 
     def stop(self) -> None:
-        try:
-            for stream in filter(held, (sys.stdout, sys.stderr)):
-                stream.flush()  # the line that has not ended, which would go with the display
-        finally:
-            self._live.stop()
+        self._live.stop()
 
 
 class Notebook:
