@@ -549,7 +549,7 @@ anyio.run(main)
 
 
 def test_where_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not live where the terminal can do nothing, or says so."""
+    """Not live where the terminal cannot move its cursor."""
 
     class Screen(io.StringIO):
         def isatty(self) -> bool:
