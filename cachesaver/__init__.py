@@ -35,6 +35,8 @@ from ._limits._rate import LeakyBucket as LeakyBucket
 from ._limits._resource import Resource as Resource
 from ._presets import local as local
 from ._presets import online as online
+from ._prices import PRICES as PRICES
+from ._prices import Price as Price
 from ._records import Usage as Usage
 from ._reorderer import Reorderer as Reorderer
 from ._request import Request as Request

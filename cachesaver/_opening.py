@@ -13,7 +13,7 @@ from ._faults import own_errors
 from ._files import beside, sync_folder
 from ._lock import FileLock
 from ._prompt import SIZE
-from ._schema import check_header, check_schema, write_schema
+from ._schema import check_header, check_schema, stand_in, upgrade, write_schema
 from ._store import Store
 
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
@@ -61,7 +61,8 @@ def _opened(path: Path, lock: FileLock) -> Store:
         writable = lock.writable and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         connection = _connected(path, "rw" if writable else "ro")
         try:
-            check_schema(connection, path)
+            if not check_schema(connection, path):
+                upgrade(connection) if writable else stand_in(connection)
             return Store(path, connection, lock, writable=writable)
         except BaseException:
             connection.close()

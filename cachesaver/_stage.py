@@ -26,6 +26,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ._door import Door
 from ._errors import CacheSaverWarning, Closed, StageCrashed
+from ._request import REJECTED, Response
 from ._stats import Stats, Tally, total
 from ._ticket import Ticket
 
@@ -63,6 +64,18 @@ class Stage(AsyncContextManagerMixin, Door):
     def stats(self) -> Stats:
         """What this stage and those below did since they were entered."""
         return total([stage.tally for stage in self.stages])
+
+    async def reject(self, response: Response, reason: str = REJECTED, *, which: Sequence[int] | None = None) -> None:
+        """Mark the samples of *response*, or those at the indices in *which*, so that nobody gets them any more.
+
+        Whoever asks for them again draws anew: the same request, repeated in this run, gets new samples in
+        their place, and so does every later run. What was recorded stays in the file, with the *reason*, and
+        other positions stay where they are. Raises `CacheError` if it could not be stored, ValueError for samples that
+        are in no cache.
+        """
+        if self.below is None:
+            raise ValueError("there is no Cacher in this stack, so there is nothing to reject")
+        await self.below.reject(response, reason, which=which)
 
     # From stage to stage
 

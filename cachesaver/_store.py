@@ -16,7 +16,7 @@ from . import _writes as writes
 from ._errors import CacheCorrupt, CacheError, CacheMoved, CacheSaverWarning, CacheUnavailable
 from ._faults import own_errors
 from ._lock import FileLock
-from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record, Settled
+from ._records import Answer, Bought, Entry, KnownPrompt, Loaded, Placed, Query, Record, Rejected, Settled
 
 
 class Store:
@@ -32,6 +32,8 @@ class Store:
         self._writable = writable
         self._place = _place(path)
         self._doubtful: dict[Bought, Placed] = {}
+        self._rejected: dict[bytes, frozenset[int]] = {}
+        self._last_rejection = 0
 
     def close(self) -> None:
         """Close the file."""
@@ -42,9 +44,10 @@ class Store:
     def load(self, query: Query) -> Loaded:
         """What the file knows of all that *query* asks."""
         with self._reading() as connection:
+            unfit = self._unfit(connection)
             return Loaded(
-                reads.stocks(connection, query.stocks),
-                reads.draws(connection, query.draws),
+                reads.stocks(connection, query.stocks, unfit),
+                reads.draws(connection, query.draws, unfit),
                 reads.lowest(connection, query.labels),
             )
 
@@ -67,27 +70,47 @@ class Store:
         """
         return self.settle(bought, records, sole=False).placed
 
-    def settle(self, bought: Sequence[Bought], records: Sequence[Record], *, sole: bool) -> Settled:
-        """Commit; if *sole*, an assignment to a sample that another draw of its namespace has is lost, not kept."""
+    def settle(
+        self,
+        bought: Sequence[Bought],
+        records: Sequence[Record],
+        rejected: Sequence[Rejected] = (),
+        entries: Sequence[Entry] = (),
+        *,
+        sole: bool,
+    ) -> Settled:
+        """Commit, mark what is *rejected*, and add *entries* to the ledger.
+
+        If *sole*, an assignment to a sample that another draw of its namespace has is lost, not kept.
+        """
         placed: list[Placed | CacheError] = []
         try:
             with self._writing() as (connection, now):
                 self._keep(bought, placed, now)
                 records = _followed(records, bought, placed)
-                lost = writes.contested(connection, records) if sole else []
+                lost = writes.contested(connection, records, self._unfit(connection)) if sole else []
                 strays = writes.record(
                     connection, [one for one in records if one not in lost] if lost else records, now
                 )
+                unknown = writes.reject(connection, rejected, now)
+                writes.enter(connection, entries, now)
             _refuse_strays(strays, bought, placed)
         except BaseException:
             self._doubt(bought, placed)
             raise
         self._trust(bought)
-        return Settled(placed, lost)
+        return Settled(placed, lost, unknown)
 
     def _keep(self, bought: Sequence[Bought], placed: list[Placed | CacheError], now: str) -> None:
         for one in bought:  # not extend(): what was placed before an error must be known to _doubt
             placed.append(self._kept(one) or writes.keep(self._connection, one, now))  # noqa: PERF401
+
+    def _unfit(self, connection: sqlite3.Connection) -> reads.Unfit:
+        """All rejected positions: few, so they are kept at hand."""
+        for row, (key, position) in reads.rejections(connection, self._last_rejection):
+            self._last_rejection = max(row, self._last_rejection)
+            self._rejected[key] = self._rejected.get(key, reads.NONE) | {position}
+        return self._rejected
 
     def take_in(self) -> None:
         """Store what earlier runs spilled beside the file. A file with damaged lines keeps them, under another name."""

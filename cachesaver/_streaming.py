@@ -174,14 +174,15 @@ class Responses:
         return self._window - len(self._open)
 
     def _ticket(self, item: Any, number: int) -> Ticket:
-        request = self._request(item, number)
+        named = isinstance(item, Request) and item.request_id is not None
+        request = item if named else self._numbered(item, number)
         ticket = self._door.ticket(request, self.arrived)
+        if not named:  # the number is for people: when a source gains or loses an item, those behind it have others
+            ticket.label = self._prefix
         self._open[ticket] = request
         return ticket
 
-    def _request(self, item: Any, number: int) -> Request:
-        if isinstance(item, Request) and item.request_id is not None:
-            return item
+    def _numbered(self, item: Any, number: int) -> Request:
         name = str(number) if self._prefix is None else f"{self._prefix}/{number}"
         if isinstance(item, Request):
             return Request(item.prompt, item.n, item.namespace, name)

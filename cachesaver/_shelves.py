@@ -6,7 +6,7 @@ two awaits of the Cacher, so this needs no lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ._drawer import Draw, Drawer, Folded, Label, sole
@@ -23,7 +23,7 @@ class Shelf:
     purchases that failed where a later one succeeded.
     """
 
-    __slots__ = ("base", "claims", "drawn", "end", "holes", "key", "on_order")
+    __slots__ = ("base", "claims", "drawn", "end", "holes", "key", "on_order", "rejected")
 
     def __init__(self, key: bytes, end: int = 0) -> None:
         self.key = key
@@ -31,12 +31,14 @@ class Shelf:
         self.end = end
         self.claims = 0  # tickets that have put some of it aside, and whose record is not made
         self.holes: frozenset[int] = frozenset()
+        self.rejected: frozenset[int] = frozenset()  # stored, and given to nobody any more
         self.on_order: dict[int, list[Claim]] = {}  # who waits for a position that is being bought
         self.drawn: dict[Draw, int] | None = None  # the lowest position that any namespace drew
 
     def known(self) -> int:
         """How many samples are stored or on order."""
-        return self.end - self.base - len(self.holes)
+        rejected = sum(self.base <= position < self.end for position in self.rejected) if self.rejected else 0
+        return self.end - self.base - len(self.holes) - rejected
 
     @property
     def news(self) -> int:
@@ -44,7 +46,7 @@ class Shelf:
         return min(self.holes, default=self.end)
 
     def has(self, position: int) -> bool:
-        return self.base <= position < self.end and position not in self.holes
+        return self.base <= position < self.end and position not in self.holes and position not in self.rejected
 
     def stocked(self, positions: Iterable[int]) -> None:
         """The cache holds these positions."""
@@ -89,7 +91,7 @@ class Shelf:
             del self.drawn[draw]
 
 
-class Ledger:
+class Shelves:
     """All shelves and drawers of one run; those that nobody uses are folded into a number."""
 
     def __init__(self, *, fresh: bool, shared: bool) -> None:
@@ -148,7 +150,7 @@ class Ledger:
 
         Asking for it unfolds it.
         """
-        in_use = shelf.claims or shelf.base or shelf.holes or shelf.on_order
+        in_use = shelf.claims or shelf.base or shelf.holes or shelf.rejected or shelf.on_order
         if not in_use and self._shelves[shelf.key] is shelf:
             self._shelves[shelf.key] = shelf.end  # and of what was `drawn` the cache has a record
         if namespace is not None:
@@ -156,6 +158,17 @@ class Ledger:
             drawer = drawers[shelf.key]
             if isinstance(drawer, Drawer) and not drawer.claims:
                 drawers[shelf.key] = drawer.folded() or drawer
+
+    def reject(self, namespace: str, key: bytes, positions: Collection[int]) -> None:
+        """Nobody gets these positions any more; the draws of *namespace* that had them are offered again."""
+        shelf = self.find_shelf(key)
+        if shelf is not None:  # else the cache will say so when it is asked
+            shelf.rejected |= frozenset(positions)
+            if shelf.drawn:
+                shelf.drawn = {draw: position for draw, position in shelf.drawn.items() if position not in positions}
+        drawer = self.find_drawer(namespace, key)
+        if drawer is not None:
+            drawer.redraw(positions)
 
     def place(self, shelf: Shelf, drawer: Drawer, draw: Draw) -> int | None:
         """The known position that *draw* gets, by the rules of design.md; None if one must be bought."""
@@ -181,3 +194,4 @@ class Ledger:
                 shelf.base = shelf.end = stock.positions[-1] + 1 if stock.positions else 0
                 return
         shelf.stocked(position for position in stock.positions if position >= shelf.base)
+        shelf.rejected |= stock.rejected
