@@ -1,0 +1,146 @@
+"""The documentation as a site: it builds without a warning, its links lead somewhere, no public name is missing."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+
+import cachesaver
+
+from .test_docs import blocks
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(cachesaver.__file__).parent
+MODULES = [
+    "__init__.py",
+    "http.py",
+    "testing/__init__.py",
+    *(f"models/{path.name}" for path in PACKAGE.glob("models/[!_]*.py")),
+]
+FETCHED = {"link": "href", "script": "src", "img": "src", "source": "src", "iframe": "src"}  # as soon as a page is open
+
+
+class Page(HTMLParser):
+    """The ids, the links, and what a browser fetches for one page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.fetched: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.ids += [attributes[name] or "" for name in ("id", "name") if name in attributes]
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes["href"] or "")
+        if tag in FETCHED and attributes.get(FETCHED[tag]):
+            self.fetched.append(attributes[FETCHED[tag]] or "")
+        if attributes.get("srcset"):
+            self.fetched += [part.split()[0] for part in (attributes["srcset"] or "").split(",")]
+
+
+Site = dict[Path, Page]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as the command of the README builds it, elsewhere."""
+    folder = tmp_path_factory.mktemp("site")
+    (command,) = re.findall(r"python (-m mkdocs build [^`\n]*)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [sys.executable, *command.split(), "--site-dir", folder],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "WARNING" in done.stderr) == (0, False), done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Site:
+    return {path: Page(path) for path in folder.rglob("*.html")}
+
+
+def target(link: str, page: Path, folder: Path) -> Path:
+    """The file that *link* means, read from a disk or from the root of a server."""
+    path = unquote(urlsplit(link).path)
+    if not path:
+        return page
+    found = folder / path.lstrip("/") if path.startswith("/") else (page.parent / path).resolve()
+    return found / "index.html" if found.is_dir() else found
+
+
+def is_elsewhere(link: str) -> bool:
+    return bool(urlsplit(link).netloc)
+
+
+def test_every_link_and_anchor_leads_somewhere(site: Site, folder: Path) -> None:
+    dead: list[str] = []
+    for path, page in site.items():
+        for link in page.links:
+            if is_elsewhere(link) or link.startswith("mailto:"):
+                continue
+            to = target(link, path, folder)
+            anchor = unquote(urldefrag(link).fragment)
+            if not to.exists() or (anchor and to in site and anchor not in site[to].ids):
+                dead.append(f"{path.relative_to(folder)}: {link}")
+    assert dead == []
+    assert sum(len(page.links) for page in site.values()) > 1000  # they were seen
+
+
+def test_no_page_fetches_from_another_host(site: Site, folder: Path) -> None:
+    """Scripts, styles, fonts, images: who has no network sees the same, and no other host sees who reads."""
+    fetched = [(path, link) for path, page in site.items() for link in page.fetched]
+    for path in folder.rglob("*.css"):
+        style = path.read_text(encoding="utf-8")
+        fetched += [(path, link) for link in re.findall(r"""url\(\s*["']?([^"')]+)""", style)]
+        fetched += [(path, link) for link in re.findall(r"""@import\s*["']([^"']+)""", style)]
+    fetched = [(path, link) for path, link in fetched if not link.startswith(("data:", "#"))]
+    assert [link for _, link in fetched if is_elsewhere(link)] == []
+    assert [link for path, link in fetched if not target(link, path, folder).exists()] == []
+    assert len(fetched) > 100
+
+
+def public_names() -> list[str]:
+    """What a module gives under a name of its own, or passes on as `name as name`."""
+    names: list[str] = []
+    for file in MODULES:
+        module = ".".join(["cachesaver", *file.removesuffix(".py").removesuffix("__init__").strip("/").split("/")])
+        for node in ast.parse((PACKAGE / file).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom):
+                names += [f"{module.rstrip('.')}.{each.name}" for each in node.names if each.name == each.asname]
+            elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                names.append(f"{module}.{node.name}")
+    return names
+
+
+def test_the_reference_has_every_public_name_once(site: Site, folder: Path) -> None:
+    pages = [page for path, page in site.items() if path.parent == folder / "reference"]
+    found = Counter(name for page in pages for name in set(page.ids))
+    names = public_names()
+    assert {"cachesaver.Batcher", "cachesaver.http.HTTPModel", "cachesaver.models.openai.OpenAI"} <= set(names)
+    assert {name: found[name] for name in names if found[name] != 1} == {}
+
+
+def test_the_reference_has_every_command(site: Site, folder: Path) -> None:
+    from cachesaver._cli import main
+
+    assert {f"cachesaver-{name}" for name in main.commands} <= set(site[folder / "reference" / "cli.html"].ids)
+
+
+def test_the_first_program_is_the_one_of_the_readme() -> None:
+    assert blocks(ROOT / "docs" / "index.md")[0] == blocks(ROOT / "README.md")[0]
