@@ -90,7 +90,7 @@ def is_elsewhere(link: str) -> bool:
     return bool(urlsplit(link).netloc)
 
 
-def test_every_link_and_anchor_leads_somewhere(site: Site, folder: Path) -> None:
+def dead_links(site: Site, folder: Path) -> list[str]:
     dead: list[str] = []
     for path, page in site.items():
         for link in page.links:
@@ -100,21 +100,45 @@ def test_every_link_and_anchor_leads_somewhere(site: Site, folder: Path) -> None
             anchor = unquote(urldefrag(link).fragment)
             if not to.exists() or (anchor and to in site and anchor not in site[to].ids):
                 dead.append(f"{path.relative_to(folder)}: {link}")
-    assert dead == []
+    return dead
+
+
+def fetched(site: Site, folder: Path) -> list[tuple[Path, str]]:
+    """Scripts, styles, fonts and images, and the file that asks for each."""
+    found = [(path, link) for path, page in site.items() for link in page.fetched]
+    for path in folder.rglob("*.css"):
+        style = path.read_text(encoding="utf-8")
+        found += [(path, link) for link in re.findall(r"""url\(\s*["']?([^"')]+)""", style)]
+        found += [(path, link) for link in re.findall(r"""@import\s*["']([^"']+)""", style)]
+    return [(path, link) for path, link in found if not link.startswith(("data:", "#"))]
+
+
+def test_every_link_and_anchor_leads_somewhere(site: Site, folder: Path) -> None:
+    assert dead_links(site, folder) == []
     assert sum(len(page.links) for page in site.values()) > 1000  # they were seen
 
 
 def test_no_page_fetches_from_another_host(site: Site, folder: Path) -> None:
-    """Scripts, styles, fonts, images: who has no network sees the same, and no other host sees who reads."""
-    fetched = [(path, link) for path, page in site.items() for link in page.fetched]
-    for path in folder.rglob("*.css"):
-        style = path.read_text(encoding="utf-8")
-        fetched += [(path, link) for link in re.findall(r"""url\(\s*["']?([^"')]+)""", style)]
-        fetched += [(path, link) for link in re.findall(r"""@import\s*["']([^"']+)""", style)]
-    fetched = [(path, link) for path, link in fetched if not link.startswith(("data:", "#"))]
-    assert [link for _, link in fetched if is_elsewhere(link)] == []
-    assert [link for path, link in fetched if not target(link, path, folder).exists()] == []
-    assert len(fetched) > 100
+    """Who has no network sees the same, and no other host sees who reads."""
+    found = fetched(site, folder)
+    assert [link for _, link in found if is_elsewhere(link)] == []
+    assert [link for path, link in found if not target(link, path, folder).exists()] == []
+    assert len(found) > 100
+
+
+def test_control_a_bad_page_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(
+        """<p id="here"><a href="#here">good</a> <a href="#there">bad</a> <a href="no.html">bad</a>
+        <img src="//example.org/x.png" srcset="https://example.org/y.png 2x"><script src="https://example.org/z.js"></script>"""
+    )
+    (tmp_path / "style.css").write_text(
+        "@import 'https://example.org/a.css'; p { src: url(https://example.org/b.woff2) }"
+    )
+    site = {page: Page(page)}
+    assert dead_links(site, tmp_path) == ["page.html: #there", "page.html: no.html"]
+    elsewhere = [link.rpartition("/")[2] for _, link in fetched(site, tmp_path) if is_elsewhere(link)]
+    assert elsewhere == ["x.png", "y.png", "z.js", "b.woff2", "a.css"]
 
 
 def public_names() -> list[str]:
