@@ -31,7 +31,7 @@ from ._stats import Stats, Tally, total
 from ._ticket import Ticket
 
 Tickets = list[Ticket]
-Inbox = MemoryObjectReceiveStream[Tickets]
+Inbox = MemoryObjectReceiveStream[Tickets]  #: what `run` reads: a stream of lists of tickets
 
 INBOX_SIZE = 64  #: lists of tickets that may wait in front of a stage
 
