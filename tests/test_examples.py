@@ -28,6 +28,7 @@ def run(name: str, folder: Path, base_url: str) -> list[str]:
         ("quick_start.py", "2 requests to the API", "0 requests to the API"),
         ("ablation.py", "18 samples asked, 12 bought", "18 samples asked, 0 bought"),
         ("ablation_trio.py", "18 samples asked, 12 bought", "18 samples asked, 0 bought"),
+        ("ablation_grid.py", "72 samples asked, 40 bought", "72 samples asked, 0 bought"),
         ("debate.py", "18 samples asked, 12 bought", "18 samples asked, 0 bought"),
         ("judge.py", "18 samples asked, 15 bought", "18 samples asked, 0 bought"),
         ("self_consistency.py", "27 samples asked, 15 bought", "27 samples asked, 0 bought"),
