@@ -28,6 +28,8 @@ from ._errors import NoResources as NoResources
 from ._errors import StageCrashed as StageCrashed
 from ._labels import namespace as namespace
 from ._labels import request_id as request_id
+from ._ledger import Ledger as Ledger
+from ._ledger import LedgerLine as LedgerLine
 from ._limits._limiter import AsyncRoundRobinLimiter as AsyncRoundRobinLimiter
 from ._limits._limiter import RoundRobinLimiter as RoundRobinLimiter
 from ._limits._limiter import UnlimitedLimiter as UnlimitedLimiter

@@ -52,9 +52,23 @@ class Account:
 
     def entry(self, run: Run, namespace: str, model: str) -> Entry:
         """The line of the ledger."""
-        labels, counts = (run, namespace, model), (self.requests, self.asked, self.bought, self.reused)
-        tokens, seconds = (*self.spent, *self.saved), (self.seconds_spent, self.seconds_saved)
-        return Entry(*labels, *counts, *tokens, *seconds, self._cost(self.spent), self._cost(self.saved))
+        return Entry(
+            run=run,
+            namespace=namespace,
+            model=model,
+            requests=self.requests,
+            asked=self.asked,
+            bought=self.bought,
+            reused=self.reused,
+            input_tokens_spent=self.spent[0],
+            output_tokens_spent=self.spent[1],
+            input_tokens_saved=self.saved[0],
+            output_tokens_saved=self.saved[1],
+            seconds_spent=self.seconds_spent,
+            seconds_saved=self.seconds_saved,
+            cost_spent=self._cost(self.spent),
+            cost_saved=self._cost(self.saved),
+        )
 
     def _cost(self, tokens: tuple[int, int]) -> float | None:
         return None if self._price is None else cost(self._price, *tokens)

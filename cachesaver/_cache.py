@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet, finalize
 
 from . import _spill as spill
@@ -20,6 +20,9 @@ from ._opening import open_store
 from ._prices import checked
 from ._records import Answer, Bought, Entry, KnownPrompt, Loaded, Placed, Query, Record, Rejected, Settled
 from ._store import Store
+
+if TYPE_CHECKING:
+    from ._ledger import By, Ledger
 
 T = TypeVar("T")
 
@@ -77,6 +80,15 @@ class Cache:
         owner, self._owner = self._owner, None
         if owner:
             owner.close()
+
+    def ledger(self, by: By = "namespace") -> Ledger:
+        """What was asked, bought and reused in all runs so far, and what it cost: by namespace, by model or by run.
+
+        A run is entered when it ends, and about every ten seconds before that. The cache need not be open.
+        """
+        from ._ledger import read_ledger
+
+        return read_ledger(self._path, by)
 
     def load(self, query: Query) -> Future[Loaded]:
         """What the cache knows of everything *query* asks."""

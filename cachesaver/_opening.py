@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from ._errors import CacheCorrupt, CacheUnavailable
@@ -51,6 +51,24 @@ def open_store(path: Path) -> Store:
             store.close()
             raise
         return store
+
+
+def connect_to_look(path: Path, lock: FileLock | None) -> sqlite3.Connection:
+    """A connection to an existing cache that changes nothing but what an interrupted program has left half done."""
+    _check_sqlite()
+    _refuse_strangers(path)
+    refuse_super_journal(path)
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    with nullcontext() if lock is None else lock.exclusive() if writable and lock.writable else lock.shared():
+        connection = _connected(path, "rw" if writable else "ro")
+        try:
+            connection.execute("PRAGMA temp_store = FILE")  # all assignments of a large cache, perhaps
+            if not check_schema(connection, path):
+                stand_in(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
 
 
 def _opened(path: Path, lock: FileLock) -> Store:
