@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,23 @@ def looking(path: Path) -> Generator[Look]:
     """Open the cache file at *path*; it is neither made nor changed. Raises `CacheError`."""
     if not path.is_file():
         raise CacheUnavailable(f"there is no cache at {path}. Give the path of its .db file, or of its folder.")
-    file = beside(path, ".lock")
     with own_errors(path):
+        file = beside(path, ".lock")
         lock = FileLock(file) if file.exists() else None
         try:
-            with closing(connect_to_look(path, lock)) as connection:
-                connection.row_factory = sqlite3.Row
-                connection.text_factory = _text
-                yield Look(path, connection, lock)
-        finally:
+            connection = connect_to_look(path, lock)
+        except BaseException:
             if lock is not None:
                 lock.close()
+            raise
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = _text
+    try:
+        yield Look(path, connection, lock)
+    finally:
+        connection.close()
+        if lock is not None:
+            lock.close()
 
 
 def _text(text: bytes) -> str:

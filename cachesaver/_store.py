@@ -43,7 +43,7 @@ class Store:
 
     def load(self, query: Query) -> Loaded:
         """What the file knows of all that *query* asks."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             unfit = self._unfit(connection)
             return Loaded(
                 reads.stocks(connection, query.stocks, unfit),
@@ -53,12 +53,12 @@ class Store:
 
     def read(self, places: Iterable[tuple[bytes, int]]) -> dict[tuple[bytes, int], Answer | CacheCorrupt]:
         """The answers at these (key, position); those not stored are left out."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return reads.answers(connection, places)
 
     def known_prompts(self, limit: int) -> list[KnownPrompt]:
         """The prompts of this file, newest first, at most *limit*."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return reads.known_prompts(connection, limit)
 
     def commit(self, bought: Sequence[Bought], records: Sequence[Record]) -> list[Placed | CacheError]:
@@ -85,7 +85,7 @@ class Store:
         """
         placed: list[Placed | CacheError] = []
         try:
-            with self._writing() as (connection, now):
+            with self.writing() as (connection, now):
                 self._keep(bought, placed, now)
                 records = _followed(records, bought, placed)
                 lost = writes.contested(connection, records, self._unfit(connection)) if sole else []
@@ -131,7 +131,7 @@ class Store:
         # The commit that failed may have reached the disk all the same; this one must not double it.
         self._doubt(spilled.sales, [Placed(sale.position, None) for sale in spilled.sales])
         placed: list[Placed | CacheError] = []
-        with self._writing() as (connection, now):
+        with self.writing() as (connection, now):
             if writes.take_spill(connection, spilled.digest, now):
                 self._keep(spilled.sales, placed, now)
                 # Callers got what is in this file, wherever it is kept now.
@@ -163,12 +163,14 @@ class Store:
                 self._doubtful.pop(one, None)
 
     @contextmanager
-    def _reading(self) -> Generator[sqlite3.Connection]:
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """A transaction that sees the file as it is now; text comes as bytes."""
         with own_errors(self._path), self._lock.shared(), self._transaction("BEGIN"):
             yield self._connection
 
     @contextmanager
-    def _writing(self) -> Generator[tuple[sqlite3.Connection, str]]:
+    def writing(self) -> Generator[tuple[sqlite3.Connection, str]]:
+        """A transaction that may write, and the time of it. Raises `CacheError`: then nothing was written."""
         if not self._writable:
             raise CacheUnavailable(
                 f"the cache {self._path} is read-only here, so nothing was stored in it. Make the file,"
