@@ -28,6 +28,8 @@ from ._errors import NoResources as NoResources
 from ._errors import StageCrashed as StageCrashed
 from ._labels import namespace as namespace
 from ._labels import request_id as request_id
+from ._ledger import Ledger as Ledger
+from ._ledger import LedgerLine as LedgerLine
 from ._limits._limiter import AsyncRoundRobinLimiter as AsyncRoundRobinLimiter
 from ._limits._limiter import RoundRobinLimiter as RoundRobinLimiter
 from ._limits._limiter import UnlimitedLimiter as UnlimitedLimiter
@@ -35,6 +37,8 @@ from ._limits._rate import LeakyBucket as LeakyBucket
 from ._limits._resource import Resource as Resource
 from ._presets import local as local
 from ._presets import online as online
+from ._prices import PRICES as PRICES
+from ._prices import Price as Price
 from ._records import Usage as Usage
 from ._reorderer import Reorderer as Reorderer
 from ._request import Request as Request

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet, finalize
 
 from . import _spill as spill
 from ._errors import CacheCorrupt, CacheError, CacheUnavailable
 from ._lock import PATIENCE
 from ._opening import open_store
-from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record, Settled
+from ._prices import checked
+from ._records import Answer, Bought, Entry, KnownPrompt, Loaded, Placed, Query, Record, Rejected, Settled
 from ._store import Store
+
+if TYPE_CHECKING:
+    from ._ledger import By, Ledger
 
 T = TypeVar("T")
 
@@ -32,14 +36,20 @@ class Cache:
     *path* is a folder, which is made if it is missing and holds `cache.db`, or
     a file whose name ends in `.db`. The file is an ordinary SQLite database;
     prompts and answers stand in it in clear, readable by its owner only.
+
+    *prices* are US dollars for a million tokens, (input, output) by the name of a model, for what
+    is written about costs; they stand over a small table of our own (`cachesaver.PRICES`).
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, prices: Mapping[str, tuple[float, float]] | None = None
+    ) -> None:
         if not os.fspath(path):
             raise ValueError("a cache needs a path, and this one is empty")
         given = Path(path).expanduser().absolute()
         self._path = given if given.suffix == ".db" else given / "cache.db"
         self._owner: _Owner | None = None
+        self.prices = checked(prices or {})
 
     @property
     def path(self) -> Path:
@@ -71,6 +81,15 @@ class Cache:
         if owner:
             owner.close()
 
+    def ledger(self, by: By = "namespace") -> Ledger:
+        """What was asked, bought and reused in all runs so far, and what it cost: by namespace, by model or by run.
+
+        A run is entered when it ends, and about every ten seconds before that. The cache need not be open.
+        """
+        from ._ledger import read_ledger
+
+        return read_ledger(self._path, by)
+
     def load(self, query: Query) -> Future[Loaded]:
         """What the cache knows of everything *query* asks."""
         return self._submit(lambda store: store.load(query))
@@ -86,9 +105,20 @@ class Cache:
         """
         return self._submit(lambda store: store.commit(bought, records))
 
-    def settle(self, bought: Sequence[Bought], records: Sequence[Record], *, sole: bool) -> Future[Settled]:
-        """Commit; if *sole*, only those assignments whose sample no other draw of their namespace has."""
-        return self._submit(lambda store: store.settle(bought, records, sole=sole))
+    def settle(
+        self,
+        bought: Sequence[Bought],
+        records: Sequence[Record],
+        rejected: Sequence[Rejected] = (),
+        entries: Sequence[Entry] = (),
+        *,
+        sole: bool,
+    ) -> Future[Settled]:
+        """Commit, mark samples as unfit, and add lines to the ledger.
+
+        If *sole*, only those assignments are kept whose sample no other draw of their namespace has.
+        """
+        return self._submit(lambda store: store.settle(bought, records, rejected, entries, sole=sole))
 
     def spill(self, bought: Sequence[Bought], records: Sequence[Record]) -> Path:
         """Keep what could not be stored in a file beside the cache, which the next opening takes in."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from anyio.lowlevel import checkpoint
 
 from ._cache import Cache
 from ._desk import Desk
+from ._errors import CacheUnavailable
+from ._prompt import as_prompt
+from ._rejection import Rejection
+from ._request import REJECTED, Response, chosen
 from ._stage import Inbox, Stage, Tickets, as_stage
+from ._threads import completed
 
 Mode = Literal["reuse", "offline", "refresh", "bypass", "repeat"]
 
@@ -62,6 +68,19 @@ class Cacher(Stage):
     def submit_at_once(self, tickets: Tickets) -> bool:
         """Answer or order what *tickets* ask here and now, if nobody waits in line; False if that cannot be."""
         return self._desk is not None and self.waits_for_work and self._desk.deal_at_once(tickets)
+
+    async def reject(self, response: Response, reason: str = REJECTED, *, which: Sequence[int] | None = None) -> None:
+        positions = chosen(response, which)
+        if self.mode == "offline":
+            raise CacheUnavailable('with mode="offline" nothing is stored; reject it in a run with mode="reuse"')
+        request = response.request
+        key = as_prompt(request.prompt).key(self.scope)
+        rejection = Rejection(request.namespace, key, positions, reason)
+        if self._desk is None:  # nothing of this run can know the samples
+            rejection.settle((await completed(self.cache.settle([], [], rejection.marks, sole=False))).unknown)
+        else:
+            self._desk.reject(rejection)
+        await rejection.result()
 
     @property
     def unfinished(self) -> bool:

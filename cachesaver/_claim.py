@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ._drawer import Drawer, Label, Passing
-from ._ledger import Ledger, Shelf
 from ._records import Answer, Record
+from ._shelves import Shelf, Shelves
 from ._ticket import Draw, Ticket
 
 
@@ -15,10 +15,10 @@ class Claim:
 
     __slots__ = (
         "_drawer",
-        "_ledger",
         "_open",
         "_released",
         "_shelf",
+        "_shelves",
         "draws",
         "key",
         "label",
@@ -26,6 +26,7 @@ class Claim:
         "namespace",
         "on_its_way",
         "ordinals",
+        "paid",
         "positions",
         "ticket",
     )
@@ -33,7 +34,7 @@ class Claim:
     def __init__(
         self,
         ticket: Ticket,
-        ledger: Ledger,
+        shelves: Shelves,
         shelf: Shelf,
         drawer: Drawer,
         namespace: str,
@@ -48,9 +49,10 @@ class Claim:
         self.positions: list[int] = []
         self.draws: dict[int, Draw] = {}
         self.missing = ticket.n
-        self._ledger = ledger
+        self._shelves = shelves
         self._shelf = shelf
         self._drawer = drawer
+        self.paid: frozenset[int] = frozenset()  # the positions that were bought for it
         self.on_its_way = False  # complete, and being recorded before it is answered
         self._open = True
         self._released = False
@@ -60,12 +62,12 @@ class Claim:
     @property
     def shelf(self) -> Shelf:
         """The list of samples that it is of."""
-        return self._shelf if self._open else self._ledger.shelf(self.key)
+        return self._shelf if self._open else self._shelves.shelf(self.key)
 
     @property
     def drawer(self) -> Drawer:
         """What its namespace has drawn of that; with mode "repeat", what it has itself."""
-        return self._drawer if self._open or self._passes else self._ledger.drawer(self.namespace, self.key)
+        return self._drawer if self._open or self._passes else self._shelves.drawer(self.namespace, self.key)
 
     @property
     def _passes(self) -> bool:
@@ -131,7 +133,7 @@ class Claim:
     def fold(self) -> None:
         """Nothing is on its way for it any more."""
         self._close()
-        self._ledger.fold(self._shelf, None if self._passes else self.namespace)
+        self._shelves.fold(self._shelf, None if self._passes else self.namespace)
 
     def _close(self) -> None:
         if self._open:

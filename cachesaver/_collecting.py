@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ._claim import Claim, given
 from ._errors import CacheError, Closed
-from ._purchase import Purchase
-from ._records import Answer, Bought, Placed, Record, Settled
+from ._purchase import NAMESPACE, Purchase
+from ._records import Answer, Bought, Entry, Placed, Record, Settled
+from ._rejection import Rejection
 from ._threads import completed
-from ._ticket import own_error
+from ._ticket import Draw, own_error
 
 if TYPE_CHECKING:
     from ._desk import Desk
+
+
+CUT_OFF = "the stack was stopped before this was stored; reject it again in a new run"
 
 
 class Collecting:
@@ -24,19 +29,23 @@ class Collecting:
         self._desk = desk
         self._unstored: list[Bought] = []  # bought and handed out, but their writing failed
         self._unrecorded: list[Record] = []  # the same, of who got them
+        self._unentered: list[Entry] = []  # and lines of the ledger
         self._notice: str | None = None  # for the next caller that gets an answer
 
-    async def settle(self, returns: list[Purchase | Claim]) -> None:
+    async def settle(self, returns: list[Purchase | Claim | Rejection]) -> None:
         """Commit everything in *returns* together; then answer those who wait for it."""
         purchases = [item for item in returns if isinstance(item, Purchase)]
         claims = [item for item in returns if isinstance(item, Claim) and (item.wanted or item.ticket.answered)]
-        bought = [sale for purchase in purchases for sale in purchase.bought(self._desk.scope)]
+        rejections = [item for item in returns if isinstance(item, Rejection)]
+        bought = [sale for purchase in purchases for sale in self._bought(purchase)]
         records = [(claim, record) for claim in claims for record in claim.records()]
         if not self._desk.shared:  # there it is decided when a claim has all its samples
             records += [pair for purchase in purchases for pair in _records(purchase)]
         for claim, record in records:  # before the await: what is given back meanwhile stays reserved for its draw
             claim.recorded(record)
-        placed, lost = await self._commit(bought, [record for _, record in records])
+        accounts = self._desk.accounts
+        entries = accounts.close() if accounts.due else []
+        placed, lost = await self._commit(bought, [record for _, record in records], rejections, entries)
         self._deal_again([pair for pair in records if pair[1] in lost] if lost else [])
         filled = self._shelve(purchases, placed)
         for purchase in purchases:
@@ -53,15 +62,26 @@ class Collecting:
                 self._desk.deliver(claim)
 
     async def finish(self) -> None:
-        """Try once more to store what could not be stored."""
+        """Try once more to store what could not be stored, and enter the accounts."""
+        entries = [] if self._desk.offline else self._desk.accounts.close()
         if self._unstored or self._unrecorded:
-            await self._commit([], [])
+            await self._commit([], [], [], entries)
+        else:
+            await self.enter(entries)
 
-    def end(self, unsettled: Sequence[Purchase | Claim]) -> None:
+    async def enter(self, entries: list[Entry]) -> None:
+        """Add lines to the ledger, by a commit of their own."""
+        if entries:
+            with suppress(CacheError):  # read-only, perhaps: nothing that was paid for is lost
+                await completed(self._desk.cache.settle([], [], entries=entries, sole=False))
+
+    def end(self, unsettled: Sequence[Purchase | Claim | Rejection]) -> None:
         """Nothing is stored any more: what still should be is spilled. *unsettled* came too late to be settled."""
         for item in unsettled:
             if isinstance(item, Purchase):
-                self._unstored += item.bought(self._desk.scope)
+                self._unstored += self._bought(item)
+            elif isinstance(item, Rejection):
+                item.settle((), CacheError(CUT_OFF))
         if self._unstored or self._unrecorded:
             self._notice = self._spilled(self._unstored, self._unrecorded)
         if self._notice is not None:  # nobody is left to tell
@@ -69,7 +89,7 @@ class Collecting:
 
     def store_late(self, purchase: Purchase) -> None:
         """Keep what came after the end, when nobody collects any more."""
-        sales = purchase.bought(self._desk.scope)
+        sales = self._bought(purchase)
         try:
             self._spill_if_it_fails(self._desk.cache.commit(sales, []), sales, [])
         except CacheError:  # it is closed
@@ -88,27 +108,42 @@ class Collecting:
 
     # What came
 
-    async def _commit(self, bought: list[Bought], records: list[Record]) -> tuple[list[Placed], list[Record]]:
+    async def _commit(
+        self, bought: list[Bought], records: list[Record], rejections: list[Rejection], entries: list[Entry]
+    ) -> tuple[list[Placed], list[Record]]:
         """Write to the cache: where *bought* was kept, and which records other processes made impossible.
 
         What could not be written stays in memory and is tried again with the next commit.
         """
-        sales, records = [*self._unstored, *bought], [*self._unrecorded, *records]
-        if not sales and not records:
+        sales, records, entries = (
+            [*self._unstored, *bought],
+            [*self._unrecorded, *records],
+            [*self._unentered, *entries],
+        )
+        rejected = [mark for rejection in rejections for mark in rejection.marks]
+        if not (sales or records or rejected):
+            self._unentered = entries
             return [], []
         failure: CacheError | None = None
         committing: Future[Settled] | None = None
         try:
-            committing = self._desk.cache.settle(sales, records, sole=self._desk.shared)
+            committing = self._desk.cache.settle(sales, records, rejected, entries, sole=self._desk.shared)
             settled = await completed(committing)
         except CacheError as error:
-            failure, settled = error, Settled([error] * len(sales), [])
+            failure, settled = error, Settled([error] * len(sales), [], [])
         except BaseException:  # cut off, and the thread goes on
             self._unstored, self._unrecorded = [], []
+            for rejection in rejections:
+                rejection.settle((), CacheError(CUT_OFF))
             if committing is not None:
                 self._spill_if_it_fails(committing, sales, records)
             raise
+        for rejection in rejections:
+            if failure is None:
+                self._desk.shelves.reject(rejection.namespace, rejection.key, rejection.positions)
+            rejection.settle(settled.unknown, failure)
         self._unstored, placed = [], settled.placed
+        self._unentered = entries if failure else []
         self._unrecorded = records if failure else _of_failed(records, sales, placed)
         for sale, place in zip(sales, placed, strict=True):
             if isinstance(place, CacheError):
@@ -116,7 +151,10 @@ class Collecting:
                 self._desk.memory.pin((sale.key, sale.position), sale.answer)
             else:
                 self._desk.memory.unpin((sale.key, sale.position))
-        self._caution(failure or next((place for place in placed if isinstance(place, CacheError)), None))
+        self._caution(
+            (failure if sales or records else None)
+            or next((place for place in placed if isinstance(place, CacheError)), None)
+        )
         wanted = zip(sales, placed, strict=True)
         kept = [Placed(sale.position, None) if isinstance(place, CacheError) else place for sale, place in wanted]
         return kept[len(sales) - len(bought) :], settled.lost
@@ -151,7 +189,9 @@ class Collecting:
                     purchase.shelf.stocked([place.position])
                     self._desk.memory.put((purchase.shelf.key, place.position), draw.answer)
                 self._desk.memory.put((purchase.shelf.key, position), answer)
-                for claim in purchase.shelf.on_order.pop(position):
+                for index, claim in enumerate(purchase.shelf.on_order.pop(position)):
+                    if index == 0:
+                        self._charge(claim, place.position if claim in seen else position, draw)
                     if claim in seen:
                         self._fill(purchase, claim, place.position, draw.answer, draw.rank)
                     else:
@@ -159,11 +199,22 @@ class Collecting:
                     filled[claim] = None
         return list(filled)
 
+    def _charge(self, claim: Claim, position: int, draw: Draw) -> None:
+        """A sample was bought for *claim*."""
+        claim.paid |= {position}
+        if claim.namespace != NAMESPACE:
+            account = self._desk.accounts.of(claim.namespace, claim.ticket.prompt)
+            self._desk.stage.tally.cost_spent += account.buy(draw.answer, draw.rank)
+
+    def _bought(self, purchase: Purchase) -> list[Bought]:
+        price = self._desk.accounts.price(purchase.prompt.model(self._desk.scope))
+        return purchase.bought(self._desk.scope, price)
+
     def _fill(self, purchase: Purchase, claim: Claim, position: int, answer: Answer, rank: int) -> None:
         own = claim in purchase.buyers
         if not own:
             self._desk.stage.tally.merged += 1
-            self._desk.stage.tally.save(answer)
+            self._desk.stage.tally.save(answer, len(claim.draws))
         duplicated = not own or (rank > 0 and claim is not purchase.buyers[0])
         claim.fill(position, given(answer, position, duplicated=duplicated))
 

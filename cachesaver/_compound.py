@@ -46,6 +46,7 @@ class Share(Ticket):
 
     def __init__(self, whole: Ticket, n: int, shares: list[Share]) -> None:
         super().__init__(whole.prompt, n, whole.namespace, whole.request_id, whole)
+        self.label = whole.label
         self._whole = whole
         self._shares = shares
 

@@ -17,10 +17,13 @@ from anyio import ClosedResourceError, EndOfStream, WouldBlock, create_memory_ob
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream
 
+from ._accounts import Accounts
 from ._claim import Claim
-from ._ledger import Ledger
+from ._errors import CacheError
 from ._memory import Memory
-from ._purchase import Purchase
+from ._purchase import NAMESPACE, Purchase
+from ._rejection import Rejection
+from ._shelves import Shelves
 from ._ticket import Ticket
 
 if TYPE_CHECKING:
@@ -45,11 +48,12 @@ class Desk:
         self.offline = mode == "offline"
         self.repeats = mode == "repeat"
         self.shared = shared
-        self.ledger = Ledger(fresh=mode == "refresh", shared=shared)
+        self.shelves = Shelves(fresh=mode == "refresh", shared=shared)
         self.memory = Memory()
+        self.accounts = Accounts(cache.prices, scope)
         # No limit of their own: they hold no more than what callers wait for.
         self._orders, self._ordered = create_memory_object_stream[list[Ticket]](math.inf)
-        self._returns, self._returned = create_memory_object_stream[Purchase | Claim](math.inf)
+        self._returns, self._returned = create_memory_object_stream[Purchase | Claim | Rejection](math.inf)
         self._jobs, self._to_do = create_memory_object_stream[tuple[Job, tuple[Any, ...]]](math.inf)
         self._outstanding = 0  # purchases, claims and jobs that have yet to come to their end
         self._on_order = 0  # the purchases among them that have not come back
@@ -108,15 +112,37 @@ class Desk:
             return
         unrecorded = claim.records()
         if self.offline or not unrecorded:
-            claim.answer()
+            self._answer(claim)
             if not unrecorded:  # offline, nothing but the shelf and the drawer would know of it
                 claim.fold()
             return
         claim.on_its_way = True
         if claim.label is None:  # found again by its order of arrival: the record may follow
-            claim.answer()
+            self._answer(claim)
         self._outstanding += 1
         self._returns.send_nowait(claim)
+
+    def _answer(self, claim: Claim) -> None:
+        claim.answer()
+        if claim.namespace != NAMESPACE:  # that of a Cacher above, which keeps its own accounts
+            account = self.accounts.of(claim.namespace, claim.ticket.prompt)
+            account.answered(len(claim.positions))
+            reused = (claim.draws[position].answer for position in claim.positions if position not in claim.paid)
+            for rank, answer in enumerate(reused):
+                self.stage.tally.cost_saved += account.reuse(answer, rank)
+            if self.accounts.full:
+                entries = self.accounts.close()
+                if not self.offline:
+                    self.later(self._collecting.enter, entries)
+
+    def reject(self, rejection: Rejection) -> None:
+        """Store *rejection*, behind the records of all that was answered before."""
+        try:
+            self._returns.send_nowait(rejection)
+        except ClosedResourceError:
+            rejection.settle((), CacheError("the stack has ended; reject it in a new run"))
+        else:
+            self._outstanding += 1
 
     def deal_again(self, claim: Claim) -> None:
         """Another process was first at one of the positions of *claim*."""
@@ -147,14 +173,14 @@ class Desk:
 
     async def _collect(self, collecting: Collecting) -> None:
         async for first in self._returned:
-            returns = [first]
+            returns: list[Purchase | Claim | Rejection] = [first]
             while len(returns) < GROUP and self._returned.statistics().current_buffer_used:
                 returns.append(self._returned.receive_nowait())
             await collecting.settle(returns)
             self._outstanding -= len(returns)
             self._close_if_idle()
 
-    def _left(self) -> list[Purchase | Claim]:
+    def _left(self) -> list[Purchase | Claim | Rejection]:
         """What has come back and was not collected, since the stage was cut off."""
         return [self._returned.receive_nowait() for _ in range(self._returned.statistics().current_buffer_used)]
 

@@ -85,8 +85,9 @@ class Door(ABC):
         """Ask everything in *source*, at most *window* at a time; an async context manager of responses.
 
         *source* is an iterable, an async iterable or a receive stream, of prompts
-        or Requests. A request's id defaults to its number. In order of the source,
-        or, not *ordered*, as the answers come.
+        or Requests. In order of the source, or, not *ordered*, as the answers come.
+        A request without an id is told by its number, and which sample it gets
+        depends on the order in the source only among equal prompts, as without ids.
 
         With *progress*, True or a description, stderr shows how far it is and what it cost: live on a
         terminal and in a notebook, else a line every ten seconds and one at the end.

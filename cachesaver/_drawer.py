@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import Enum
 from heapq import heappop, heappush, nsmallest
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ._records import Drawn
 
 if TYPE_CHECKING:
-    from ._ledger import Shelf
+    from ._shelves import Shelf
 
 
 class Several(Enum):
@@ -99,6 +99,15 @@ class Drawer:
         self._unreserve(self.recorded[draw])
         del self.recorded[draw]
 
+    def redraw(self, positions: Collection[int]) -> None:
+        """Whoever drew these positions draws again."""
+        for draw, position in [*self.recorded.items()]:
+            if position in positions:
+                self.forget(draw)
+                if position in self.used:
+                    self.used.discard(position)
+                    self.give_back_ordinal(*draw)
+
     def _unreserve(self, position: int) -> None:
         reserved = self.reserved
         reserved[position] -= 1
@@ -153,7 +162,7 @@ class Drawer:
             position += 1
         self._floor = position
         while position < shelf.end:
-            if position not in self.used and position not in reserved and position not in shelf.holes:
+            if position not in self.used and position not in reserved and shelf.has(position):
                 return position
             position += 1
         return None

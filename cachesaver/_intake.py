@@ -18,7 +18,7 @@ from ._ticket import Ticket, answering, disown, own_error, still_wanted
 
 if TYPE_CHECKING:
     from ._desk import Desk
-    from ._ledger import Shelf
+    from ._shelves import Shelf
     from ._stage import Tickets
 
 
@@ -145,7 +145,7 @@ class Intake:
         claims: list[Claim] = []
         buyers: list[Claim] = []
         new: list[int] = []
-        shelf = self._desk.ledger.shelf(key)
+        shelf = self._desk.shelves.shelf(key)
         for ticket in still_wanted(equal):  # some left while the cache was asked
             claim = self._open(ticket, shelf)
             bought = self._place(claim)
@@ -163,14 +163,14 @@ class Intake:
         return claims
 
     def _open(self, ticket: Ticket, shelf: Shelf) -> Claim:
-        ledger = self._desk.ledger
-        namespace, label, given_ordinals = identity(ticket)
+        shelves = self._desk.shelves
+        namespace, label, given_ordinals = identity(ticket, self._desk.shared)
         if self._desk.repeats:
             label, drawer = None, Passing()
         else:
-            drawer = ledger.drawer(namespace, shelf.key)
+            drawer = shelves.drawer(namespace, shelf.key)
         ordinals = drawer.ordinals(label, ticket.n) if given_ordinals is None else given_ordinals
-        claim = ticket.claim = Claim(ticket, ledger, shelf, drawer, namespace, label, ordinals)
+        claim = ticket.claim = Claim(ticket, shelves, shelf, drawer, namespace, label, ordinals)
         return claim
 
     def _place(self, claim: Claim) -> list[int]:
@@ -179,7 +179,7 @@ class Intake:
         shelf, drawer = claim.shelf, claim.drawer
         for ordinal in claim.ordinals:
             draw = (claim.label, ordinal)
-            position = self._desk.ledger.place(shelf, drawer, draw)
+            position = self._desk.shelves.place(shelf, drawer, draw)
             if position is None:
                 position = self._place_of_others(claim)
             if position is None:
@@ -194,7 +194,7 @@ class Intake:
         return new
 
     def _place_of_others(self, claim: Claim) -> int | None:
-        position = self._desk.ledger.place_of_others(claim.shelf, claim.drawer, claim.label)
+        position = self._desk.shelves.place_of_others(claim.shelf, claim.drawer, claim.label)
         if position is not None and claim.label is not None and not self._cautioned:
             self._cautioned = True
             claim.ticket.caution(UNSTABLE.format(claim.label))
@@ -213,7 +213,7 @@ class Intake:
                 self._hit(claim, position, answer)
 
     def _hit(self, claim: Claim, position: int, answer: Answer) -> None:
-        self._desk.stage.tally.hit(answer)
+        self._desk.stage.tally.hit(answer, len(claim.draws))
         claim.fill(position, given(answer, position, cached=True))
 
     async def _miss(self, claim: Claim) -> None:
@@ -226,7 +226,7 @@ def named(tickets: Tickets) -> Tickets:
     """Those of *tickets* that may draw in a namespace of several processes; the others have failed."""
     fit: Tickets = []
     for ticket in tickets:
-        if identity(ticket)[1:] == (None, None):
+        if identity(ticket, shared=True)[1:] == (None, None):
             ticket.fail(ValueError(NAMELESS))
         else:
             fit.append(ticket)

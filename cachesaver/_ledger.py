@@ -1,183 +1,167 @@
-"""Which position of a prompt's list goes to whom: pure state, no awaits.
-
-A position is stored, on order, or free. Which of the three is decided between
-two awaits of the Cacher, so this needs no lock.
-"""
+"""The ledger of a cache file: what was asked, bought and reused, by namespace, model or run, and what it cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
-from ._drawer import Draw, Drawer, Folded, Label, sole
-from ._records import Loaded, Stock
+from ._looking import Look, looking
+from ._prices import Price, checked, cost, find_price
 
 if TYPE_CHECKING:
-    from ._claim import Claim
+    from rich.table import Table
+
+By = Literal["namespace", "model", "run"]
+
+_NAMES = {"namespace": "namespaces.name", "model": "ledger.model", "run": "runs.name || ' ' || runs.program"}
+_LINES = """
+SELECT {name} AS name, ledger.model AS model, min(ledger.id) AS first,
+    sum(requests) AS requests, sum(asked) AS asked, sum(bought) AS bought, sum(reused) AS reused,
+    sum(input_tokens_spent) AS input_tokens_spent, sum(output_tokens_spent) AS output_tokens_spent,
+    sum(input_tokens_saved) AS input_tokens_saved, sum(output_tokens_saved) AS output_tokens_saved,
+    sum(seconds_spent) AS seconds_spent, sum(seconds_saved) AS seconds_saved,
+    sum(cost_spent) AS cost_spent, sum(cost_saved) AS cost_saved
+FROM ledger JOIN runs ON runs.id = run_id JOIN namespaces ON namespaces.id = namespace_id
+GROUP BY {name}, ledger.model ORDER BY first"""
+_SHARES = """
+WITH drawn AS (SELECT DISTINCT namespace_id, prompt_id, position FROM assignments),
+sharers AS (SELECT prompt_id, position, count(*) AS number FROM drawn GROUP BY prompt_id, position)
+SELECT namespaces.name, sum(cost / number)
+FROM drawn JOIN sharers USING (prompt_id, position) JOIN samples USING (prompt_id, position)
+JOIN namespaces ON namespaces.id = namespace_id
+GROUP BY namespace_id"""
 
 
-class Shelf:
-    """The list of samples of one prompt, as far as this run knows it.
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """What one namespace, model or run asked, over all its runs. Costs are US dollars, None where no price is known.
 
-    Every position below `end` is stored or on order, but for the `holes`:
-    purchases that failed where a later one succeeded.
+    `cost_spent` is what was bought for it: its *marginal* cost, given what the cache held already.
+    `cost_shared` is its *average* cost: that of each sample it drew, in equal parts among the namespaces
+    that drew it (by namespace only). `cost_spent + cost_saved` is what it would have cost without the cache.
     """
 
-    __slots__ = ("base", "claims", "drawn", "end", "holes", "key", "on_order")
-
-    def __init__(self, key: bytes, end: int = 0) -> None:
-        self.key = key
-        self.base = 0  # positions below it are out of bounds (refresh)
-        self.end = end
-        self.claims = 0  # tickets that have put some of it aside, and whose record is not made
-        self.holes: frozenset[int] = frozenset()
-        self.on_order: dict[int, list[Claim]] = {}  # who waits for a position that is being bought
-        self.drawn: dict[Draw, int] | None = None  # the lowest position that any namespace drew
-
-    def known(self) -> int:
-        """How many samples are stored or on order."""
-        return self.end - self.base - len(self.holes)
+    name: str
+    requests: int = 0
+    asked: int = 0  #: samples
+    bought: int = 0
+    reused: int = 0
+    input_tokens_spent: int = 0
+    output_tokens_spent: int = 0
+    input_tokens_saved: int = 0
+    output_tokens_saved: int = 0
+    seconds_spent: float = 0.0  #: of the model
+    seconds_saved: float = 0.0
+    cost_spent: float | None = None
+    cost_saved: float | None = None
+    cost_shared: float | None = None
 
     @property
-    def news(self) -> int:
-        """The lowest position at which another process may have stored a sample that we do not know."""
-        return min(self.holes, default=self.end)
+    def cost_without(self) -> float | None:
+        """What it would have cost without the cache."""
+        return _plus(self.cost_spent, self.cost_saved)
 
-    def has(self, position: int) -> bool:
-        return self.base <= position < self.end and position not in self.holes
+    @property
+    def tokens_spent(self) -> int:
+        """Of input and output together."""
+        return self.input_tokens_spent + self.output_tokens_spent
 
-    def stocked(self, positions: Iterable[int]) -> None:
-        """The cache holds these positions."""
-        for position in positions:
-            if position >= self.end:
-                if position > self.end:
-                    self.holes |= set(range(self.end, position))
-                self.end = position + 1
-            elif position in self.holes:
-                self.holes -= {position}
+    @property
+    def tokens_saved(self) -> int:
+        """Of input and output together."""
+        return self.input_tokens_saved + self.output_tokens_saved
 
-    def order(self) -> int:
-        """Put the lowest free position on order."""
-        if self.holes:
-            position = min(self.holes)
-            self.holes -= {position}
-        else:
-            position = self.end
-            self.end += 1
-        self.on_order[position] = []
-        return position
-
-    def free(self, position: int) -> None:
-        """The purchase of a position has failed."""
-        holes = {*self.holes, position}
-        while self.end - 1 in holes:
-            self.end -= 1
-            holes.remove(self.end)
-        self.holes = frozenset(holes)
-
-    def note(self, draw: Draw, position: int) -> None:
-        """Some namespace drew *position*: others with the same id and ordinal want it too (S7)."""
-        if position < self.base:
-            return
-        if self.drawn is None:
-            self.drawn = {}
-        self.drawn[draw] = min(position, self.drawn.get(draw, position))
-
-    def undrawn(self, draw: Draw, position: int) -> None:
-        """A namespace gave *position* back; what others have recorded is looked up with the next draw."""
-        if self.drawn is not None and self.drawn.get(draw) == position:
-            del self.drawn[draw]
+    def __add__(self, other: LedgerLine) -> LedgerLine:
+        names = [field.name for field in fields(self) if field.name != "name"]
+        figures: list[Any] = [_plus(getattr(self, name), getattr(other, name)) for name in names]
+        return LedgerLine(self.name, *figures)
 
 
-class Ledger:
-    """All shelves and drawers of one run; those that nobody uses are folded into a number."""
+class Ledger(Sequence[LedgerLine]):
+    """The lines of a ledger in the order in which they were begun, and their `total`. Prints as a table, with rich."""
 
-    def __init__(self, *, fresh: bool, shared: bool) -> None:
-        self._shelves: dict[bytes, Shelf | int] = {}
-        self._drawers: dict[str, dict[bytes, Drawer | Folded]] = {}
-        self._fresh = fresh  # refresh: what was stored before this run is out of bounds
-        self._shared = shared  # other processes draw from the same drawers
-        self._an_id_was_found = False
+    def __init__(self, by: By, lines: Sequence[LedgerLine]) -> None:
+        self.by: By = by
+        self._lines = lines
+        self.total = sum(lines, LedgerLine("total"))
 
-    def learn(self, loaded: Loaded) -> None:
-        """Take in what the cache holds."""
-        for key, stock in loaded.stocks.items():
-            self._stock(key, stock)
-        for (namespace, key), records in loaded.draws.items():
-            drawer = self.find_drawer(namespace, key)
-            if drawer is None:
-                drawer = Drawer() if self._shared else Drawer(records)
-                self._drawers.setdefault(namespace, {})[key] = drawer
-            if self._shared:
-                for draw, position in sole(records).items():
-                    drawer.record(draw, position)
-        for (key, label, ordinal), position in loaded.labels.items():
-            self.shelf(key).note((label, ordinal), position)
+    def __len__(self) -> int:
+        return len(self._lines)
 
-    def find_shelf(self, key: bytes) -> Shelf | None:
-        """The shelf of a prompt, None before the cache was asked for it."""
-        shelf = self._shelves.get(key)
-        if isinstance(shelf, int):
-            shelf = self._shelves[key] = Shelf(key, shelf)
-        return shelf
+    @overload
+    def __getitem__(self, index: int) -> LedgerLine: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[LedgerLine]: ...
+    def __getitem__(self, index: int | slice) -> LedgerLine | Sequence[LedgerLine]:
+        return self._lines[index]
 
-    def find_drawer(self, namespace: str, key: bytes) -> Drawer | None:
-        """What a namespace has drawn of a prompt, None before the cache was asked for it."""
-        drawers = self._drawers.get(namespace)
-        drawer = None if drawers is None else drawers.get(key)
-        if drawers is None or drawer is None:
-            return None
-        if not isinstance(drawer, Drawer):
-            drawer = drawers[key] = Drawer.unfolded(drawer)
-        return drawer
+    def __repr__(self) -> str:
+        return f"<Ledger of {len(self)} by {self.by}: {self.total.bought} bought, {self.total.reused} reused>"
 
-    def shelf(self, key: bytes) -> Shelf:
-        """The shelf of a prompt that the cache was asked for."""
-        shelf = self.find_shelf(key)
-        assert shelf is not None
-        return shelf
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Its lines for JSON."""
+        return [{self.by: line.name, **without_name(line)} for line in self]
 
-    def drawer(self, namespace: str, key: bytes) -> Drawer:
-        """The drawer of a namespace and a prompt that the cache was asked for."""
-        drawer = self.find_drawer(namespace, key)
-        assert drawer is not None
-        return drawer
+    def table(self, most: int | None = None) -> Table:
+        """A table for `rich.print`, of the *most* expensive lines, or of all."""
+        from ._ledger_table import table
 
-    def fold(self, shelf: Shelf, namespace: str | None) -> None:
-        """Make a number of *shelf*, and of what *namespace* has drawn of it, where nobody uses it and nothing is lost.
+        return table(self, most)
 
-        Asking for it unfolds it.
-        """
-        in_use = shelf.claims or shelf.base or shelf.holes or shelf.on_order
-        if not in_use and self._shelves[shelf.key] is shelf:
-            self._shelves[shelf.key] = shelf.end  # and of what was `drawn` the cache has a record
-        if namespace is not None:
-            drawers = self._drawers[namespace]
-            drawer = drawers[shelf.key]
-            if isinstance(drawer, Drawer) and not drawer.claims:
-                drawers[shelf.key] = drawer.folded() or drawer
+    def __rich__(self) -> Table:
+        return self.table()
 
-    def place(self, shelf: Shelf, drawer: Drawer, draw: Draw) -> int | None:
-        """The known position that *draw* gets, by the rules of design.md; None if one must be bought."""
-        recorded = drawer.recorded.get(draw)
-        if recorded is not None and recorded not in drawer.used and shelf.has(recorded):
-            self._an_id_was_found |= draw[0] is not None
-            return recorded
-        if draw[0] is not None and shelf.drawn is not None:
-            twin = shelf.drawn.get(draw)
-            if twin is not None and twin not in drawer.used and twin not in drawer.reserved and shelf.has(twin):
-                return twin
-        return drawer.lowest_unclaimed(shelf)
+    def __str__(self) -> str:
+        from ._ledger_table import text
 
-    def place_of_others(self, shelf: Shelf, drawer: Drawer, label: Label) -> int | None:
-        """Before one is bought: a position recorded for another id, while no id of this run has been found."""
-        return None if self._an_id_was_found or self._shared else drawer.lowest_of_others(shelf, label)
+        return text(self)
 
-    def _stock(self, key: bytes, stock: Stock) -> None:
-        shelf = self.find_shelf(key)
-        if shelf is None:
-            shelf = self._shelves[key] = Shelf(key)
-            if self._fresh:
-                shelf.base = shelf.end = stock.positions[-1] + 1 if stock.positions else 0
-                return
-        shelf.stocked(position for position in stock.positions if position >= shelf.base)
+
+def without_name(line: LedgerLine) -> dict[str, Any]:
+    """The figures of a line, and what follows from them."""
+    figures = asdict(line)
+    del figures["name"]
+    return figures | {"cost_without": line.cost_without}
+
+
+def read_ledger(path: Path, by: By = "namespace", *, prices: Mapping[str, tuple[float, float]] | None = None) -> Ledger:
+    """The ledger of the cache file at *path*; with *prices*, at these instead of what was known at the time."""
+    if by not in get_args(By):
+        raise ValueError(f"by must be one of {', '.join(get_args(By))}; not {by!r}")
+    with looking(path) as look:
+        return ledger_of(look, by, checked(prices or {}))
+
+
+def ledger_of(look: Look, by: By, prices: Mapping[str, Price]) -> Ledger:
+    """The ledger of a cache file that is open; *prices* of models take the place of what was known at the time."""
+    lines: dict[str, LedgerLine] = {}
+    for line in _lines(look, by, prices):
+        known = lines.get(line.name)
+        lines[line.name] = line if known is None else known + line
+    if by == "namespace" and not prices:
+        shares = {str(row[0]): row[1] for row in look.rows(_SHARES)}
+        return Ledger(by, [_shared(line, shares.get(line.name)) for line in lines.values()])
+    return Ledger(by, list(lines.values()))
+
+
+def _lines(look: Look, by: By, prices: Mapping[str, Price]) -> Iterator[LedgerLine]:
+    names = [field.name for field in fields(LedgerLine) if field.name != "cost_shared"]
+    for row in look.rows(_LINES.format(name=_NAMES[by])):
+        figures: dict[str, Any] = {name: row[name] for name in names}
+        price = find_price(str(row["model"]), prices) if prices else None
+        if price is not None:
+            for kind in ("spent", "saved"):
+                tokens = (row[f"input_tokens_{kind}"], row[f"output_tokens_{kind}"])
+                figures[f"cost_{kind}"] = cost(price, *tokens)
+        yield LedgerLine(**figures)
+
+
+def _shared(line: LedgerLine, share: float | None) -> LedgerLine:
+    return replace(line, cost_shared=share)
+
+
+def _plus(one: Any, other: Any) -> Any:
+    """The sum; None where both are unknown."""
+    return one if other is None else other if one is None else one + other

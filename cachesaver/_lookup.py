@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from ._claim import Claim
 from ._drawer import Drawer
 from ._errors import CacheCorrupt, CacheError
-from ._ledger import Shelf
 from ._purchase import NAMESPACE, Purchase
 from ._records import Answer, Loaded, Query
+from ._shelves import Shelf
 from ._ticket import Ticket, own_error
 
 if TYPE_CHECKING:
@@ -31,22 +31,22 @@ class Reading(NamedTuple):
 
 
 class Lookup:
-    """The way from intake to the cache, and of what it says into the ledger and the memory."""
+    """The way from intake to the cache, and of what it says into the shelves and the memory."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
     def load(self, groups: list[Group]) -> Future[Loaded] | None:
-        """Ask for what the ledger lacks of these prompts, in one go; None where it lacks nothing."""
+        """Ask for what the shelves lack of these prompts, in one go; None where it lacks nothing."""
         desk = self._desk
         stocks: dict[bytes, int] = {}
         draws: set[tuple[str, bytes]] = set()
         labels: set[tuple[bytes, str, int]] = set()
         for key, tickets in groups:
-            shelf = desk.ledger.find_shelf(key)
+            shelf = desk.shelves.find_shelf(key)
             for ticket in tickets:
-                namespace, label, _ = identity(ticket)
-                drawer = desk.ledger.find_drawer(namespace, key)
+                namespace, label, _ = identity(ticket, desk.shared)
+                drawer = desk.shelves.find_drawer(namespace, key)
                 if desk.repeats:
                     label = drawer = None
                 elif drawer is None or desk.shared:
@@ -60,7 +60,7 @@ class Lookup:
         return desk.cache.load(Query(stocks, draws, labels))
 
     def learn(self, loaded: Loaded) -> None:
-        self._desk.ledger.learn(loaded)
+        self._desk.shelves.learn(loaded)
         for key, stock in loaded.stocks.items():
             for position, answer in stock.answers.items():
                 if isinstance(answer, Answer):
@@ -84,11 +84,11 @@ class Lookup:
             return None
 
 
-def identity(ticket: Ticket) -> tuple[str, str | None, Sequence[int] | None]:
+def identity(ticket: Ticket, shared: bool = False) -> tuple[str, str | None, Sequence[int] | None]:
     """In which namespace and under which id *ticket* draws; and its ordinals, if they are given."""
     if isinstance(ticket, Purchase):
         return NAMESPACE, None, ticket.positions
-    return ticket.namespace, ticket.request_id, None
+    return ticket.namespace, ticket.request_id if shared else ticket.label, None
 
 
 def short(shelf: Shelf, drawer: Drawer | None, n: int) -> bool:

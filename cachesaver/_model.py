@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from anyio import CapacityLimiter, to_thread
 
 from ._errors import ModelError
+from ._prompt import Prompt
 from ._request import Response
 
 PASSED = ("n", "namespace", "request_id", "resource", "origin")  #: what a model gets where its signature has it
@@ -89,9 +91,27 @@ def accepted(function: Callable[..., Any]) -> frozenset[str]:
 
 
 def scope_of(model: Any) -> str:
-    """What names *model* in a cache: its `cache_scope`, else its qualified name."""
+    """What names *model* in a cache: its `cache_scope`, else its qualified name, with what a partial has filled in."""
     scope = getattr(model, "cache_scope", None)
     if isinstance(scope, str):
         return scope
+    if isinstance(model, partial):
+        inner = cast("partial[Any]", model)
+        return f"{scope_of(inner.func)}{_filled_in([*inner.args], inner.keywords)}"
     named: Any = model if hasattr(model, "__qualname__") else type(cast("object", model))
     return f"{getattr(named, '__module__', 'builtins')}.{named.__qualname__}"  # a method of a builtin has none
+
+
+def _filled_in(arguments: list[Any], keywords: dict[str, Any]) -> str:
+    """What tells one partial of a function from another: a digest of its arguments, as far as they are JSON."""
+    named = {**{str(index): value for index, value in enumerate(arguments)}, **keywords}
+    plain = {name: value for name, value in named.items() if _is_json(value)}
+    return f"({Prompt(plain).key('partial').hex()[:12]})" if plain else ""
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        Prompt(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from ._errors import CacheCorrupt, CacheUnavailable
@@ -13,7 +13,7 @@ from ._faults import own_errors
 from ._files import beside, sync_folder
 from ._lock import FileLock
 from ._prompt import SIZE
-from ._schema import check_header, check_schema, write_schema
+from ._schema import check_header, check_schema, stand_in, upgrade, write_schema
 from ._store import Store
 
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
@@ -53,6 +53,24 @@ def open_store(path: Path) -> Store:
         return store
 
 
+def connect_to_look(path: Path, lock: FileLock | None) -> sqlite3.Connection:
+    """A connection to an existing cache that changes nothing but what an interrupted program has left half done."""
+    _check_sqlite()
+    _refuse_strangers(path)
+    refuse_super_journal(path)
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    with nullcontext() if lock is None else lock.exclusive() if writable and lock.writable else lock.shared():
+        connection = _connected(path, "rw" if writable else "ro")
+        try:
+            connection.execute("PRAGMA temp_store = FILE")  # all assignments of a large cache, perhaps
+            if not check_schema(connection, path):
+                stand_in(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
 def _opened(path: Path, lock: FileLock) -> Store:
     with lock.exclusive() if lock.writable else lock.shared():
         if not path.exists() or path.stat().st_size == 0:
@@ -61,7 +79,8 @@ def _opened(path: Path, lock: FileLock) -> Store:
         writable = lock.writable and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         connection = _connected(path, "rw" if writable else "ro")
         try:
-            check_schema(connection, path)
+            if not check_schema(connection, path):
+                upgrade(connection) if writable else stand_in(connection)
             return Store(path, connection, lock, writable=writable)
         except BaseException:
             connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ SCHEMAS = frozenset(
 DEPTH = 200  #: how deeply a prompt or an answer may be nested
 SIZE = 32 * 2**20  #: how long its JSON may be, in bytes
 LEAVES = frozenset({str, int, float, bool, type(None)})
+
+_MODEL_IN_PATH = re.compile(r"models/([^/:]+)")  # Gemini's
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -65,6 +68,17 @@ class Prompt:
     def scope_under(self, scope: str) -> str:
         """What names the model, under a stage of this *scope*."""
         return scope if self.scope is None else self.scope
+
+    def model(self, scope: str) -> str:
+        """The name of the model that is asked: what the prompt says, else what its scope is."""
+        value = self._value
+        if isinstance(value, dict):
+            named = cast("dict[str, Any]", value).get("model")
+            if isinstance(named, str):
+                return named
+        scope = self.scope_under(scope)
+        in_path = _MODEL_IN_PATH.search(scope) if self.scope is not None else None
+        return scope if in_path is None else in_path[1]
 
     def key(self, scope: str) -> bytes:
         """SHA-256 over the canonical JSON of [scope, prompt]."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ._claim import Claim
-from ._ledger import Shelf
+from ._prices import Price, cost
 from ._records import Bought
+from ._shelves import Shelf
+from ._stats import paid
 from ._ticket import Draw, Ticket
 
 # Purchases of one Cacher are draws of one namespace at a Cacher below, one per
@@ -41,10 +43,13 @@ class Purchase(Ticket):
     def settled(self) -> None:
         self._returned(self)
 
-    def bought(self, scope: str) -> list[Bought]:
-        """What is to be stored."""
+    def bought(self, scope: str, price: Price | None) -> list[Bought]:
+        """What is to be stored; *price* is that of the model, where anybody knows."""
         asked, scope = self.prompt.asked, self.prompt.scope_under(scope)
-        return [Bought(self.shelf.key, scope, asked, position, draw.answer) for position, draw in self.sold()]
+        return [
+            Bought(self.shelf.key, scope, asked, position, draw.answer, _paid(draw, price))
+            for position, draw in self.sold()
+        ]
 
     def sold(self) -> list[tuple[int, Draw]]:
         """The positions that were bought, with what came for them."""
@@ -53,3 +58,9 @@ class Purchase(Ticket):
     def unsold(self) -> list[int]:
         """The positions for which nothing came."""
         return self.positions[len(self.draws) :]
+
+
+def _paid(draw: Draw, price: Price | None) -> float | None:
+    """What one sample cost, where that is known."""
+    usage = draw.answer.usage
+    return None if price is None or usage is None else cost(price, *paid(usage, draw.rank))

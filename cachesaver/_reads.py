@@ -11,22 +11,24 @@ from ._errors import CacheCorrupt
 from ._records import Answer, Drawn, KnownPrompt, Stock
 from ._rows import damaged_assignment, is_sealed, read_answer
 
+NONE: frozenset[int] = frozenset()
 MOST_HOLES = 100_000  #: a prompt's positions that may be free below its last; failed purchases leave a few
 
 Place = tuple[bytes, int]
 Label = tuple[bytes, str, int]
+Unfit = Mapping[bytes, frozenset[int]]  # the rejected positions of prompts that have any
 Question = TypeVar("Question", bound=tuple[Any, ...])
 
 
-def stocks(connection: Connection, wanted: Mapping[bytes, int]) -> dict[bytes, Stock]:
+def stocks(connection: Connection, wanted: Mapping[bytes, int], unfit: Unfit) -> dict[bytes, Stock]:
     """For each prompt every position from a given one on, and the first of its answers."""
-    found: dict[bytes, Stock] = {key: Stock([], {}) for key in wanted}
+    found: dict[bytes, Stock] = {key: Stock([], {}, unfit.get(key, NONE)) for key in wanted}
     for (key, since), (position, *columns) in _rows(connection, sql.STOCKS, list(wanted.items())):
         stock = found[key]
         stock.positions.append(_whole(position))
         if position < since + sql.ANSWERS_LOADED:
             stock.answers[position] = read_answer(key, (position, *columns))
-    for key, (positions, _) in found.items():
+    for key, (positions, _, _) in found.items():
         positions.sort()
         if positions and positions[-1] >= wanted[key] + len(positions) + MOST_HOLES:
             raise DataError("a position in it is damaged")
@@ -42,14 +44,17 @@ def answers(connection: Connection, places: Iterable[Place]) -> dict[Place, Answ
     }
 
 
-def draws(connection: Connection, places: Iterable[tuple[str, bytes]]) -> dict[tuple[str, bytes], list[Drawn]]:
-    """What each namespace was given of each prompt, the latest last."""
+def draws(
+    connection: Connection, places: Iterable[tuple[str, bytes]], unfit: Unfit
+) -> dict[tuple[str, bytes], list[Drawn]]:
+    """What each namespace was given of each prompt, the latest last; without what was rejected since."""
     found: dict[tuple[str, bytes], list[Drawn]] = {place: [] for place in places}
     for place, (label, ordinal, position, *sealed) in _rows(connection, sql.DRAWS, list(found)):
         namespace, key = place
         if not is_sealed(namespace.encode(), key, label, ordinal, position, *sealed):
             raise damaged_assignment(key)
-        found[place].append(Drawn(label and label.decode(), ordinal, position))
+        if not unfit or position not in unfit.get(key, NONE):
+            found[place].append(Drawn(label and label.decode(), ordinal, position))
     return found
 
 
@@ -62,6 +67,14 @@ def lowest(connection: Connection, labels: Iterable[Label]) -> dict[Label, int]:
             raise damaged_assignment(key)
         found[label] = position
     return found
+
+
+def rejections(connection: Connection, since: int) -> Iterator[tuple[int, Place]]:
+    """The rejected samples after the row *since*, each with its row."""
+    (last,) = connection.execute(sql.LAST_REJECTION).fetchone()
+    if last is not None and _whole(last) > since:
+        for row, key, position in connection.execute(sql.REJECTIONS_SINCE, (since,)):
+            yield _whole(row), (key, _whole(position))
 
 
 def known_prompts(connection: Connection, limit: int) -> list[KnownPrompt]:

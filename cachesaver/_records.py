@@ -41,10 +41,14 @@ class Query(NamedTuple):
 
 
 class Stock(NamedTuple):
-    """The samples of one prompt from a position on: every position, and the first few answers."""
+    """The samples of one prompt from a position on: every position, and the first few answers.
+
+    Of the positions of the whole prompt those that are `rejected` are given to nobody any more.
+    """
 
     positions: list[int]
     answers: dict[int, Answer | CacheCorrupt]
+    rejected: frozenset[int] = frozenset()
 
 
 class Drawn(NamedTuple):
@@ -64,13 +68,14 @@ class Loaded(NamedTuple):
 
 
 class Bought(NamedTuple):
-    """An answer to keep, and the position it was bought for."""
+    """An answer to keep, the position it was bought for, and what it cost in US dollars, where that is known."""
 
     key: bytes
     scope: str
     prompt: str
     position: int
     answer: Answer
+    cost: float | None = None
 
 
 class Record(NamedTuple):
@@ -87,6 +92,45 @@ class Record(NamedTuple):
     follows: bool = False
 
 
+class Rejected(NamedTuple):
+    """A stored sample that shall be given to nobody any more, and why."""
+
+    key: bytes
+    position: int
+    reason: str
+
+
+class Run(NamedTuple):
+    """One life of a stack: its name, the program, when it began."""
+
+    name: str
+    program: str
+    started_at: str
+
+
+class Entry(NamedTuple):
+    """A line of the ledger: what one namespace of a run asked of one model, what was bought for it, what it reused.
+
+    Costs are in US dollars, None where the price of the model is not known.
+    """
+
+    run: Run
+    namespace: str
+    model: str
+    requests: int
+    asked: int
+    bought: int
+    reused: int
+    input_tokens_spent: int
+    output_tokens_spent: int
+    input_tokens_saved: int
+    output_tokens_saved: int
+    seconds_spent: float
+    seconds_saved: float
+    cost_spent: float | None
+    cost_saved: float | None
+
+
 class Placed(NamedTuple):
     """Where a bought answer was kept.
 
@@ -99,10 +143,13 @@ class Placed(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What became of a commit: where each answer was kept, or why not; and the assignments that others were before."""
+    """What became of a commit: where each answer was kept, or why not; the assignments that others were before,
+    and the rejections of what is not in the file.
+    """
 
     placed: list[Placed | CacheError]
     lost: list[Record]
+    unknown: list[Rejected]
 
 
 class KnownPrompt(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,18 @@ class Response:
 
     def __getitem__(self, index: int) -> Any:
         return self.samples[index].value
+
+
+REJECTED = "rejected by the program"
+
+
+def chosen(response: Response, which: Sequence[int] | None) -> list[int]:
+    """The positions of *response* at the indices *which*, or all. Raises ValueError where one is in no cache."""
+    samples = response.samples if which is None else [response.samples[index] for index in which]
+    positions = [sample.position for sample in samples if sample.position is not None]
+    if len(positions) < len(samples):
+        raise ValueError("a sample without a position is in no cache, so there is nothing to reject")
+    return positions
 
 
 def as_request(item: Any) -> Request:

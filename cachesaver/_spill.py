@@ -143,6 +143,7 @@ def _sample(fields: dict[str, Any]) -> Bought | None:
         fields["prompt"],
         fields["position"],
         Answer(answer["body"], answer["seconds"], None if usage is None else Usage(**usage)),
+        fields.get("cost"),
     )
     return sale if Prompt(decode(sale.prompt)).key(sale.scope) == sale.key else None
 

@@ -26,11 +26,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ._door import Door
 from ._errors import CacheSaverWarning, Closed, StageCrashed
+from ._request import REJECTED, Response
 from ._stats import Stats, Tally, total
 from ._ticket import Ticket
 
 Tickets = list[Ticket]
-Inbox = MemoryObjectReceiveStream[Tickets]
+Inbox = MemoryObjectReceiveStream[Tickets]  #: what `run` reads: a stream of lists of tickets
 
 INBOX_SIZE = 64  #: lists of tickets that may wait in front of a stage
 
@@ -68,6 +69,18 @@ class Stage(AsyncContextManagerMixin, Door):
     def resting(self) -> dict[str, float]:
         """The limiter's resources that rest, and for how many seconds; none where there is no limiter."""
         return {} if self.below is None else self.below.resting
+
+    async def reject(self, response: Response, reason: str = REJECTED, *, which: Sequence[int] | None = None) -> None:
+        """Mark the samples of *response*, or those at the indices in *which*, so that nobody gets them any more.
+
+        Whoever asks for them again draws anew: the same request, repeated in this run, gets new samples in
+        their place, and so does every later run. What was recorded stays in the file, with the *reason*, and
+        other positions stay where they are. Raises `CacheError` if it could not be stored, ValueError for samples that
+        are in no cache.
+        """
+        if self.below is None:
+            raise ValueError("there is no Cacher in this stack, so there is nothing to reject")
+        await self.below.reject(response, reason, which=which)
 
     # From stage to stage
 

@@ -46,7 +46,8 @@ LOWEST_OF_LABEL = _for_each_size(
     f"""
 SELECT number, (SELECT name FROM namespaces WHERE id = namespace_id), position, delivered_at, checksum
 FROM {_PROMPTS} CROSS JOIN assignments ON assignments.id = (
-    SELECT id FROM assignments WHERE prompt_id = prompts.id AND request_id = label AND ordinal = nth
+    SELECT id FROM assignments AS drawn WHERE prompt_id = prompts.id AND request_id = label AND ordinal = nth
+    AND NOT EXISTS (SELECT 1 FROM rejections WHERE prompt_id = drawn.prompt_id AND position = drawn.position)
     ORDER BY position LIMIT 1
 )""",
 )
@@ -62,7 +63,7 @@ FIND_PROMPT = "SELECT id FROM prompts WHERE key = ?"
 ADD_PROMPT = "INSERT INTO prompts (key, scope, prompt, first_seen) VALUES (?, ?, ?, ?)"
 
 ADD_SAMPLE = f"""
-INSERT INTO samples (prompt_id, {_SAMPLE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO samples (prompt_id, {_SAMPLE}, cost) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (prompt_id, position) DO NOTHING"""
 
 ADD_NAMESPACE = "INSERT INTO namespaces (name) VALUES (?) ON CONFLICT DO NOTHING"
@@ -72,6 +73,28 @@ INSERT INTO assignments (namespace_id, prompt_id, request_id, ordinal, position,
 VALUES (
     (SELECT id FROM namespaces WHERE name = ?), (SELECT id FROM prompts WHERE key = ?),
     ?, ?, ?, ?, ?
+)"""
+
+REJECTIONS_SINCE = """
+SELECT rejections.id, key, position FROM rejections JOIN prompts ON prompts.id = prompt_id WHERE rejections.id > ?"""
+
+LAST_REJECTION = "SELECT max(id) FROM rejections"
+
+ADD_REJECTION = """
+INSERT INTO rejections (prompt_id, position, reason, rejected_at)
+VALUES ((SELECT id FROM prompts WHERE key = ?), ?, ?, ?)
+ON CONFLICT DO NOTHING"""
+
+ADD_RUN = "INSERT INTO runs (name, program, started_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+
+ADD_ENTRY = """
+INSERT INTO ledger (
+    run_id, namespace_id, model, requests, asked, bought, reused,
+    input_tokens_spent, output_tokens_spent, input_tokens_saved, output_tokens_saved,
+    seconds_spent, seconds_saved, cost_spent, cost_saved, entered_at
+) VALUES (
+    (SELECT id FROM runs WHERE name = ?), (SELECT id FROM namespaces WHERE name = ?),
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 )"""
 
 ADD_SPILL = "INSERT INTO spills (digest, taken_in_at) VALUES (?, ?) ON CONFLICT DO NOTHING"

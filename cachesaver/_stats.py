@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from ._records import Answer
+from ._records import Answer, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Stats:
     seconds_saved: float = 0.0
     tokens_spent: int = 0
     tokens_saved: int = 0
+    cost_spent: float = 0.0  #: US dollars, where a price of the model is known
+    cost_saved: float = 0.0
     refused: int = 0  #: of the calls that failed, those that the provider would not take
     maybe_billed: int = 0  #: and those of which nobody knows whether they are paid for
 
@@ -41,7 +43,7 @@ class Tally:
         self.failed = self.calls = self.errors = self.refused = self.maybe_billed = self.tokens_spent = (
             self.tokens_saved
         ) = 0
-        self.seconds_spent = self.seconds_saved = 0.0
+        self.seconds_spent = self.seconds_saved = self.cost_spent = self.cost_saved = 0.0
 
     def spent(self, seconds: float) -> None:
         """One call of the model was made."""
@@ -53,23 +55,25 @@ class Tally:
         self.bought += 1
         self.tokens_spent += tokens_paid(answer, rank)
 
-    def hit(self, answer: Answer) -> None:
-        """A sample was in the cache."""
+    def hit(self, answer: Answer, rank: int) -> None:
+        """A sample was in the cache, and is the one of index *rank* in its request."""
         self.hits += 1
-        self.save(answer)
+        self.save(answer, rank)
 
-    def save(self, answer: Answer) -> None:
+    def save(self, answer: Answer, rank: int) -> None:
         """A sample was given that needed no purchase of its own."""
         self.seconds_saved += answer.seconds
-        if answer.usage is not None:
-            self.tokens_saved += answer.usage.input_tokens + answer.usage.output_tokens
+        self.tokens_saved += tokens_paid(answer, rank)
+
+
+def paid(usage: Usage, rank: int) -> tuple[int, int]:
+    """The tokens of input and output bought with the sample of index *rank* in its call: the prompt is paid once."""
+    return (0 if rank else usage.input_tokens), usage.output_tokens
 
 
 def tokens_paid(answer: Answer, rank: int) -> int:
-    """The tokens bought with the sample of index *rank* in its call: the prompt is paid once a call."""
-    if answer.usage is None:
-        return 0
-    return answer.usage.output_tokens + (0 if rank else answer.usage.input_tokens)
+    """All of them together."""
+    return 0 if answer.usage is None else sum(paid(answer.usage, rank))
 
 
 def total(tallies: list[Tally]) -> Stats:

@@ -16,7 +16,7 @@ from . import _writes as writes
 from ._errors import CacheCorrupt, CacheError, CacheMoved, CacheSaverWarning, CacheUnavailable
 from ._faults import own_errors
 from ._lock import FileLock
-from ._records import Answer, Bought, KnownPrompt, Loaded, Placed, Query, Record, Settled
+from ._records import Answer, Bought, Entry, KnownPrompt, Loaded, Placed, Query, Record, Rejected, Settled
 
 
 class Store:
@@ -32,6 +32,8 @@ class Store:
         self._writable = writable
         self._place = _place(path)
         self._doubtful: dict[Bought, Placed] = {}
+        self._rejected: dict[bytes, frozenset[int]] = {}
+        self._last_rejection = 0
 
     def close(self) -> None:
         """Close the file."""
@@ -41,21 +43,22 @@ class Store:
 
     def load(self, query: Query) -> Loaded:
         """What the file knows of all that *query* asks."""
-        with self._reading() as connection:
+        with self.reading() as connection:
+            unfit = self._unfit(connection)
             return Loaded(
-                reads.stocks(connection, query.stocks),
-                reads.draws(connection, query.draws),
+                reads.stocks(connection, query.stocks, unfit),
+                reads.draws(connection, query.draws, unfit),
                 reads.lowest(connection, query.labels),
             )
 
     def read(self, places: Iterable[tuple[bytes, int]]) -> dict[tuple[bytes, int], Answer | CacheCorrupt]:
         """The answers at these (key, position); those not stored are left out."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return reads.answers(connection, places)
 
     def known_prompts(self, limit: int) -> list[KnownPrompt]:
         """The prompts of this file, newest first, at most *limit*."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return reads.known_prompts(connection, limit)
 
     def commit(self, bought: Sequence[Bought], records: Sequence[Record]) -> list[Placed | CacheError]:
@@ -67,27 +70,47 @@ class Store:
         """
         return self.settle(bought, records, sole=False).placed
 
-    def settle(self, bought: Sequence[Bought], records: Sequence[Record], *, sole: bool) -> Settled:
-        """Commit; if *sole*, an assignment to a sample that another draw of its namespace has is lost, not kept."""
+    def settle(
+        self,
+        bought: Sequence[Bought],
+        records: Sequence[Record],
+        rejected: Sequence[Rejected] = (),
+        entries: Sequence[Entry] = (),
+        *,
+        sole: bool,
+    ) -> Settled:
+        """Commit, mark what is *rejected*, and add *entries* to the ledger.
+
+        If *sole*, an assignment to a sample that another draw of its namespace has is lost, not kept.
+        """
         placed: list[Placed | CacheError] = []
         try:
-            with self._writing() as (connection, now):
+            with self.writing() as (connection, now):
                 self._keep(bought, placed, now)
                 records = _followed(records, bought, placed)
-                lost = writes.contested(connection, records) if sole else []
+                lost = writes.contested(connection, records, self._unfit(connection)) if sole else []
                 strays = writes.record(
                     connection, [one for one in records if one not in lost] if lost else records, now
                 )
+                unknown = writes.reject(connection, rejected, now)
+                writes.enter(connection, entries, now)
             _refuse_strays(strays, bought, placed)
         except BaseException:
             self._doubt(bought, placed)
             raise
         self._trust(bought)
-        return Settled(placed, lost)
+        return Settled(placed, lost, unknown)
 
     def _keep(self, bought: Sequence[Bought], placed: list[Placed | CacheError], now: str) -> None:
         for one in bought:  # not extend(): what was placed before an error must be known to _doubt
             placed.append(self._kept(one) or writes.keep(self._connection, one, now))  # noqa: PERF401
+
+    def _unfit(self, connection: sqlite3.Connection) -> reads.Unfit:
+        """All rejected positions: few, so they are kept at hand."""
+        for row, (key, position) in reads.rejections(connection, self._last_rejection):
+            self._last_rejection = max(row, self._last_rejection)
+            self._rejected[key] = self._rejected.get(key, reads.NONE) | {position}
+        return self._rejected
 
     def take_in(self) -> None:
         """Store what earlier runs spilled beside the file. A file with damaged lines keeps them, under another name."""
@@ -108,7 +131,7 @@ class Store:
         # The commit that failed may have reached the disk all the same; this one must not double it.
         self._doubt(spilled.sales, [Placed(sale.position, None) for sale in spilled.sales])
         placed: list[Placed | CacheError] = []
-        with self._writing() as (connection, now):
+        with self.writing() as (connection, now):
             if writes.take_spill(connection, spilled.digest, now):
                 self._keep(spilled.sales, placed, now)
                 # Callers got what is in this file, wherever it is kept now.
@@ -140,12 +163,14 @@ class Store:
                 self._doubtful.pop(one, None)
 
     @contextmanager
-    def _reading(self) -> Generator[sqlite3.Connection]:
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """A transaction that sees the file as it is now; text comes as bytes."""
         with own_errors(self._path), self._lock.shared(), self._transaction("BEGIN"):
             yield self._connection
 
     @contextmanager
-    def _writing(self) -> Generator[tuple[sqlite3.Connection, str]]:
+    def writing(self) -> Generator[tuple[sqlite3.Connection, str]]:
+        """A transaction that may write, and the time of it. Raises `CacheError`: then nothing was written."""
         if not self._writable:
             raise CacheUnavailable(
                 f"the cache {self._path} is read-only here, so nothing was stored in it. Make the file,"

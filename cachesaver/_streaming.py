@@ -189,15 +189,16 @@ class Responses:
         return self._window - len(self._open)
 
     def _ticket(self, item: Any) -> Ticket:
-        request = self._request(item)
+        named = isinstance(item, Request) and item.request_id is not None
+        request = item if named else self._numbered(item)
         ticket = self._door.ticket(request, self.arrived)
+        if not named:  # the number is for people: when a source gains or loses an item, those behind it have others
+            ticket.label = self._prefix
         self._open[ticket] = request
         self.asked += 1
         return ticket
 
-    def _request(self, item: Any) -> Request:
-        if isinstance(item, Request) and item.request_id is not None:
-            return item
+    def _numbered(self, item: Any) -> Request:
         name = str(self.asked) if self._prefix is None else f"{self._prefix}/{self.asked}"
         if isinstance(item, Request):
             return Request(item.prompt, item.n, item.namespace, name)

@@ -66,6 +66,7 @@ class Ticket:
         "delegates",
         "draws",
         "error",
+        "label",
         "n",
         "namespace",
         "notices",
@@ -81,6 +82,7 @@ class Ticket:
         self.n = n
         self.namespace = namespace
         self.request_id = request_id
+        self.label = request_id  # under which its draws are recorded
         self.owner: Stage | None = None
         self.claim: Claim | None = None
         self.delegates: tuple[Ticket, ...] = ()  # tickets that ask on behalf of this one, and go when it goes

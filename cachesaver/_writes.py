@@ -9,8 +9,8 @@ from sqlite3 import Connection
 from . import _statements as sql
 from ._drawer import sole
 from ._errors import CacheCorrupt, CacheError
-from ._reads import answers, draws
-from ._records import Bought, Placed, Record
+from ._reads import Unfit, answers, draws
+from ._records import Bought, Entry, Placed, Record, Rejected
 from ._rows import seal, write_row
 
 # What is wrong with one row alone, and leaves the transaction as it was.
@@ -43,10 +43,10 @@ def record(connection: Connection, records: Sequence[Record], now: str) -> list[
     return [one for one in records if not _recorded(connection, one, now)]
 
 
-def contested(connection: Connection, records: Sequence[Record]) -> list[Record]:
+def contested(connection: Connection, records: Sequence[Record], unfit: Unfit) -> list[Record]:
     """Of *records* with an id: those whose position another draw has, or whose draw has another position."""
     lost: list[Record] = []
-    drawn = draws(connection, {(one.namespace, one.key) for one in records})
+    drawn = draws(connection, {(one.namespace, one.key) for one in records}, unfit)
     held = {place: sole(draws) for place, draws in drawn.items()}
     holders = {place: {position: draw for draw, position in draws.items()} for place, draws in held.items()}
     for one in records:
@@ -55,6 +55,20 @@ def contested(connection: Connection, records: Sequence[Record]) -> list[Record]
         if one.request_id is not None and not (mine and holders[place].setdefault(one.position, draw) == draw):
             lost.append(one)
     return lost
+
+
+def reject(connection: Connection, rejected: Sequence[Rejected], now: str) -> list[Rejected]:
+    """Mark samples as unfit, for the first reason given; those that are not in the file come back."""
+    return [one for one in rejected if not _rejected(connection, one, now)]
+
+
+def enter(connection: Connection, entries: Sequence[Entry], now: str) -> None:
+    """Add lines to the ledger."""
+    for run in {entry.run for entry in entries}:
+        connection.execute(sql.ADD_RUN, run)
+    for entry in entries:
+        connection.execute(sql.ADD_NAMESPACE, (entry.namespace,))
+        connection.execute(sql.ADD_ENTRY, (entry.run.name, *entry[1:], now))
 
 
 def take_spill(connection: Connection, digest: str, now: str) -> bool:
@@ -75,7 +89,7 @@ def _placed(connection: Connection, one: Bought, now: str) -> Placed:
 
 def _inserted(connection: Connection, prompt: int, one: Bought, position: int, now: str) -> bool:
     row = write_row(one.key, position, one.answer, now)
-    return connection.execute(sql.ADD_SAMPLE, (prompt, *row)).rowcount == 1
+    return connection.execute(sql.ADD_SAMPLE, (prompt, *row, one.cost)).rowcount == 1
 
 
 def _prompt_id(connection: Connection, one: Bought, now: str) -> int:
@@ -90,6 +104,14 @@ def _recorded(connection: Connection, one: Record, now: str) -> bool:
     row = (one.namespace, one.key, one.request_id, one.ordinal, one.position, now)
     try:
         connection.execute(sql.ADD_ASSIGNMENT, (*row, seal(one, now)))
+    except _ROW_ERRORS:
+        return False
+    return True
+
+
+def _rejected(connection: Connection, one: Rejected, now: str) -> bool:
+    try:
+        connection.execute(sql.ADD_REJECTION, (one.key, one.position, one.reason, now))
     except _ROW_ERRORS:
         return False
     return True

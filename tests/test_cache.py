@@ -529,7 +529,7 @@ class TestStrangers:
         assert (tmp_path / "cache").read_text() == "mine"
 
     def test_a_newer_version(self, tmp_path: Path) -> None:
-        self.refused(self.altered(tmp_path, "PRAGMA user_version = 2"), CacheUnavailable, "[Uu]pgrade")
+        self.refused(self.altered(tmp_path, "PRAGMA user_version = 3"), CacheUnavailable, "[Uu]pgrade")
 
     @pytest.mark.parametrize(
         "statement",

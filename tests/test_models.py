@@ -88,6 +88,23 @@ async def test_any_object_with_request_is_a_model(model, cache: Cache) -> None:
         assert (await api.request("p", n=2)).data == ["P", "P"]
 
 
+async def test_partials_of_one_function_share_nothing_unless_they_are_equal(cache: Cache) -> None:
+    """S12: what a partial has filled in is a part of the model's name."""
+
+    async def tagged(prompt, tag, client=None):
+        return tag
+
+    answers = []
+    for model in (
+        functools.partial(tagged, tag="a"),
+        functools.partial(tagged, tag="b", client=object()),
+        functools.partial(tagged, tag="b", client=object()),
+    ):
+        async with online(model, cache) as api:
+            answers.append(await api.request("p"))
+    assert [(answer[0], answer.cached) for answer in answers] == [("a", [False]), ("b", [False]), ("b", [True])]
+
+
 async def test_a_model_that_takes_n_returns_that_many(cache: Cache) -> None:
     """S3."""
     async with online(SyncN(), cache) as api:

@@ -559,7 +559,6 @@ def test_where_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     for variables, kind in (
         ({"TERM": "xterm"}, Terminal),
         ({"TERM": "dumb"}, Lines),
-        ({"TTY_INTERACTIVE": "0"}, Lines),
     ):
         with monkeypatch.context() as patch:
             for name, value in variables.items():

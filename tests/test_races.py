@@ -59,13 +59,13 @@ class BusyCache(Cache):
 
     failures = 2
 
-    def settle(self, bought: Sequence[Any], records: Sequence[Any], *, sole: bool) -> Future[Any]:
+    def settle(self, bought: Sequence[Any], records: Sequence[Any], *more: Any, **how: Any) -> Future[Any]:
         if self.failures and (bought or records):
             self.failures -= 1
             failed: Future[Any] = Future()
             failed.set_exception(CacheBusy("as scripted"))
             return failed
-        return super().settle(bought, records, sole=sole)
+        return super().settle(bought, records, *more, **how)
 
 
 async def test_a_purchase_fails_while_its_mates_are_read(tmp_path: Path) -> None:

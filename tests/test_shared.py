@@ -64,7 +64,7 @@ async def test_control_without_the_check_a_sample_is_given_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S1: what a stack has read of the others is never enough."""
-    monkeypatch.setattr(_writes, "contested", lambda connection, records: [])  # pyright: ignore
+    monkeypatch.setattr(_writes, "contested", lambda *_: [])  # pyright: ignore
     got = await asked(tmp_path, CountingModel(), workers=4, ids=5)
     assert len(set(positions(got))) < 20
 
@@ -124,8 +124,8 @@ class Held(Cache):
     def read(self, places: Any) -> Future[Any]:
         return self._told("read", super().read(places))
 
-    def settle(self, bought: Any, records: Any, *, sole: bool) -> Future[Any]:
-        return self._told("record" if records else "store", super().settle(bought, records, sole=sole))
+    def settle(self, bought: Any, records: Any, *more: Any, **how: Any) -> Future[Any]:
+        return self._told("record" if records else "store", super().settle(bought, records, *more, **how))
 
     async def let_go(self, name: str) -> None:
         await self.held(name)

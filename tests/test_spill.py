@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 import threading
-from collections.abc import Sequence
 from concurrent.futures import Future
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:the cache co
 class FullCache(Cache):
     """On a disk that is full."""
 
-    def settle(self, bought: Sequence[Any], records: Sequence[Any], *, sole: bool) -> Future[Any]:
+    def settle(self, *what: Any, **how: Any) -> Future[Any]:
         failed: Future[Any] = Future()
         failed.set_exception(CacheFull("as scripted"))
         return failed
@@ -81,7 +80,7 @@ async def test_a_stack_cut_off_in_the_middle_of_a_commit(tmp_path: Path) -> None
     """F7, D5: the disk hangs for longer than the stack may take to end, and then fails."""
 
     class HangingCache(Cache):
-        def settle(self, bought: Sequence[Any], records: Sequence[Any], *, sole: bool) -> Future[Any]:
+        def settle(self, *what: Any, **how: Any) -> Future[Any]:
             futures.append(Future())
             return futures[-1]
 

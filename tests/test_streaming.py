@@ -18,7 +18,7 @@ from anyio import (
     wait_all_tasks_blocked,
 )
 
-from cachesaver import Cache, Cacher, Dispatcher, Request, Stage, namespace, online, request_id
+from cachesaver import Cache, Cacher, Dispatcher, Request, Stage, local, namespace, online, request_id
 from cachesaver.testing import CountingModel, jumping
 
 pytestmark = pytest.mark.anyio
@@ -157,6 +157,39 @@ class TestIds:
         assert sorted(first) == [f"same#{number}" for number in range(6)]
         assert model.sold == 6
 
+    @pytest.mark.parametrize("stack", [online, local])
+    @pytest.mark.parametrize(("kept", "bought"), [([*range(5), *range(6, 20)], 0), ([*range(3), 99, *range(3, 20)], 1)])
+    async def test_a_source_that_gains_or_loses_an_item(
+        self, stack: Any, kept: list[int], bought: int, cache: Cache
+    ) -> None:
+        """S2, S6: those behind it are known by their prompts, and nothing of theirs is bought again."""
+        model = CountingModel()
+        for rows, sold in (([*range(20)], 20), (kept, 20 + bought)):
+            async with stack(model, cache) as api:
+                answers = await collect(api, [f"row {number}" for number in rows], window=8)
+            assert answers == [f"row {number}#0" for number in rows]
+            assert model.sold == sold
+
+    async def test_equal_prompts_under_two_names(self, cache: Cache) -> None:
+        """S6: two maps at once, each in the block of an id of its own, find their samples again."""
+        model = CountingModel(delay=1)
+
+        async def run(first: str, second: str) -> dict[str, list[Any]]:
+            found: dict[str, list[Any]] = {}
+
+            async def agent(name: str) -> None:
+                with request_id(name):
+                    found[name] = await collect(api, ["same"] * 3)
+
+            async with online(model, cache) as api, create_task_group() as tasks:
+                tasks.start_soon(agent, first)
+                await wait_all_tasks_blocked()
+                tasks.start_soon(agent, second)
+            return found
+
+        assert await run("a", "b") == await run("b", "a")
+        assert model.sold == 6
+
     async def test_labels_of_the_context(self) -> None:
         async with Dispatcher(CountingModel()) as api:
             with namespace("puzzle"), request_id("agent"):
@@ -233,7 +266,7 @@ class TestLeaving:
                 assert (await anext(responses)).positions == [0]
             async with api.map(["p"] * 4, window=4) as responses:
                 again = [response.positions async for response in responses]
-        assert again == [[4], [1], [2], [3]]  # id "0" for the second time, the others for the first
+        assert again == [[1], [2], [3], [4]]  # the first was read
         assert model.sold == 5
 
     async def test_a_cancelled_reader_leaves_nothing_behind(self, cache: Cache) -> None:

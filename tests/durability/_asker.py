@@ -153,5 +153,5 @@ async def main(folder: Path, name: str, preset: str, sharing: str, former: str) 
 if __name__ == "__main__":
     given, name, backend, preset, sharing, former = [*sys.argv[1:], ""][:6]
     if sharing == "unchecked":
-        _writes.contested = lambda connection, records: []
+        _writes.contested = lambda *_: []
     anyio.run(main, Path(given), name, preset, sharing, former, backend=backend)

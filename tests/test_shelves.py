@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachesaver._drawer import Drawer
-from cachesaver._ledger import Shelf
 from cachesaver._records import Drawn
+from cachesaver._shelves import Shelf
 
 LABELS = st.sampled_from([None, "0", "7", "07", "17", "a", "٣", "1" * 30])
 DRAWS = st.lists(st.builds(Drawn, LABELS, st.integers(0, 2), st.integers(0, 3)), max_size=4)
