@@ -28,7 +28,7 @@ def on_terminal(program: str, *, strike: str | None = None, stdout: Path | None 
     out: IO[bytes] | int = slave if stdout is None else stdout.open("wb")
     command = [sys.executable, "-c", HEADER + program]
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR")}
-    environment |= {"TERM": "xterm", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment["TERM"] = "xterm"
     with closing(os.fdopen(master, "rb", 0)) as screen:
         process = subprocess.Popen(
             command, stdin=slave, stdout=out, stderr=slave, start_new_session=True, env=environment
