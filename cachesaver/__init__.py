@@ -26,6 +26,7 @@ from ._errors import Closed as Closed
 from ._errors import ModelError as ModelError
 from ._errors import NoResources as NoResources
 from ._errors import StageCrashed as StageCrashed
+from ._errors import Unacceptable as Unacceptable
 from ._labels import namespace as namespace
 from ._labels import request_id as request_id
 from ._ledger import Ledger as Ledger
@@ -50,3 +51,5 @@ from ._stats import Stats as Stats
 from ._sync import Sync as Sync
 from ._sync import sync as sync
 from ._ticket import Ticket as Ticket
+from ._validator import Validator as Validator
+from ._validator import unfinished as unfinished

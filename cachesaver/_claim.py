@@ -153,9 +153,11 @@ class Claim:
         self._released = True
         self._close()
         shelf, drawer = self.shelf, self.drawer
-        for ordinal in self.ordinals:
+        for ordinal in self.ordinals[len(self.positions) :]:
             drawer.give_back_ordinal(self.label, ordinal)
         for ordinal, position in zip(self.ordinals, self.positions, strict=False):
+            if position in drawer.used:  # else it was rejected, and its ordinal is offered again already
+                drawer.give_back_ordinal(self.label, ordinal)
             drawer.give_back_position(position)
             shelf.undrawn((self.label, ordinal), position)
             waiting = shelf.on_order.get(position)

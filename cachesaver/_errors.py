@@ -5,6 +5,7 @@ CacheSaverError
 ├── StageCrashed      a bug in a stage: report it
 ├── ModelError        the model broke its contract: mend the model
 ├── NoResources       no key of the limiter is left: add a new one
+├── Unacceptable      no sample passed the check: look at them, ask again
 ├── CacheMiss         offline, and the sample is not in the cache
 └── CacheError        the cache file: each says what was kept and what to do
     ├── CacheFull         no space
@@ -42,6 +43,18 @@ class ModelError(CacheSaverError):
     def __init__(self, message: str, answers: object = None) -> None:
         super().__init__(message)
         self.answers = answers
+
+
+class Unacceptable(CacheSaverError):
+    """No attempt brought a sample that passed the check of a `Validator`.
+
+    `answers` are the bad ones of the last attempt, `reasons` what was wrong with each.
+    """
+
+    def __init__(self, message: str, answers: list[object], reasons: list[str]) -> None:
+        super().__init__(message)
+        self.answers = answers
+        self.reasons = reasons
 
 
 class NoResources(CacheSaverError):

@@ -117,6 +117,7 @@ class Ticket:
     def child(self, n: int | None = None) -> Ticket:
         """A new ticket for the same question, for a stage that asks on behalf of this one."""
         child = Ticket(self.prompt, n or self.n, self.namespace, self.request_id, self)
+        child.label = self.label
         self.delegates += (child,)
         return child
 
