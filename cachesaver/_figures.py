@@ -50,7 +50,7 @@ class Figures:
     def details(self) -> list[str]:
         """What became of the requests, what that cost, and what holds it up."""
         stats = self.stats
-        spent = getattr(stats, "cost_spent", 0.0)  # Stats.cost_saved
+        spent = stats.cost_spent
         return [
             f"{stats.hits:,} from the cache" + ("" if self.hit_rate is None else f" ({int(100 * self.hit_rate)} %)"),
             *([f"{stats.merged:,} shared"] if stats.merged else []),
@@ -63,7 +63,7 @@ class Figures:
 
     def _saved(self) -> list[str]:
         stats = self.stats
-        cost = getattr(stats, "cost_saved", 0.0)  # Stats.cost_saved
+        cost = stats.cost_saved
         saved = [money(cost)] if cost > 0 else []
         saved += [duration(stats.seconds_saved)] if stats.seconds_saved >= 0.5 else []
         saved += [f"{stats.tokens_saved:,} tokens"] if stats.tokens_saved else []

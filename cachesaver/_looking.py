@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ class Look:
 @contextmanager
 def looking(path: Path) -> Generator[Look]:
     """Open the cache file at *path*; it is neither made nor changed. Raises `CacheError`."""
+    path = Path(os.path.realpath(path))  # one lock file, however the path is spelled
     if not path.is_file():
         raise CacheUnavailable(f"there is no cache at {path}. Give the path of its .db file, or of its folder.")
     with own_errors(path):

@@ -47,15 +47,13 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> bool:
     """Refuse a cache whose schema is not word for word ours; whether it is up to date."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     # No sqlite_utils here: to import it takes longer than all else that opening does.
-    found = [statement for (statement,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL")]
-    if not all(isinstance(statement, str) for statement in found):
+    # As bytes: what is no UTF-8 would leave the statement, and with it the file, open.
+    found = [sql for (sql,) in connection.execute("SELECT CAST(sql AS BLOB) FROM sqlite_schema WHERE sql NOT NULL")]
+    wanted = [statement.encode() for statement in OF_VERSION.get(version, ())]
+    if sorted(found) != sorted(wanted):  # VACUUM changes their order
         raise CacheCorrupt(
-            f"{path} has a damaged schema; it was not touched. Restore a copy of it, or choose another path."
-        )
-    if sorted(found) != sorted(OF_VERSION.get(version, ())):  # VACUUM changes their order
-        raise CacheCorrupt(
-            f"{path} has other tables, triggers or views than cachesaver writes; nothing was changed. Remove"
-            " what was added to it, or choose another path."
+            f"{path} has other tables, triggers or views than cachesaver writes, or they are damaged; nothing was"
+            " changed. Remove what was added to it, restore a copy of it, or choose another path."
         )
     return version == VERSION
 

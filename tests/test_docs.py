@@ -1,4 +1,4 @@
-"""Every Python block of README and docs is a program, and runs; every link leads to a file."""
+"""Every block of README and docs runs: programs, commands and queries; every link leads to a file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,17 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+KINDS = ("python", "sh", "sql")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """What a reader may run on a page, in its order; of commands those of ours."""
+    found = re.findall(rf"^```({'|'.join(KINDS)})\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    return [(kind, block) for kind, block in found if kind != "sh" or is_ours(block)]
+
+
+def is_ours(commands: str) -> bool:
+    return all(line.startswith(("cachesaver ", "echo ")) for line in commands.splitlines())
 
 
 def complaints(page: Path, stderr: str) -> str:
@@ -52,21 +61,30 @@ def test_every_block_runs(page: Path, tmp_path: Path, environment: dict[str, str
     """S5: in one folder, one after another, and then all of them once more."""
     if "cachesaver.models.transformers" in page.read_text(encoding="utf-8"):
         pytest.importorskip("torch")
-    for run in range(2):
-        for number, block in enumerate(blocks(page)):
-            script = tmp_path / f"block_{number}.py"
-            script.write_text(block, encoding="utf-8")
-            done = subprocess.run(
-                [sys.executable, "-W", "error", script],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert (done.returncode, complaints(page, done.stderr)) == (0, ""), (
-                f"block {number} of {page.name}, run {run}"
-            )
+    for number, (kind, block) in enumerate(blocks(page)):
+        done = run_block(kind, block, tmp_path, environment)
+        assert (done.returncode, kind == "sh" or complaints(page, done.stderr) == "") == (0, True), (
+            f"block {number} of {page.name}: {done.stderr}"
+        )
+    for number, (kind, block) in enumerate(blocks(page)):
+        if kind == "python":
+            done = run_block(kind, block, tmp_path, environment)
+            assert (done.returncode, complaints(page, done.stderr)) == (0, ""), f"again, block {number} of {page.name}"
+
+
+def run_block(kind: str, block: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A program, a command, or a query of the page's cache, which has an answer."""
+    python = [sys.executable, "-W", "error", "-c"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = {
+        "python": [*python[:-1], folder / "block.py"],
+        "sh": ["bash", "-euo", "pipefail", "-c", block],
+        "sql": [*python, f"import sqlite3; assert sqlite3.connect('my_cache/cache.db').execute({block!r}).fetchone()"],
+    }[kind]
+    (folder / "block.py").write_text(block, encoding="utf-8")
+    return subprocess.run(
+        command, cwd=folder, env=environment | {"PATH": path}, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
