@@ -192,6 +192,8 @@ class Collecting:
                 for index, claim in enumerate(purchase.shelf.on_order.pop(position)):
                     if index == 0:
                         self._charge(claim, place.position if claim in seen else position, draw)
+                    else:
+                        self._desk.stage.tally.merge(draw.answer, len(claim.draws))
                     if claim in seen:
                         self._fill(purchase, claim, place.position, draw.answer, draw.rank)
                     else:
@@ -212,9 +214,6 @@ class Collecting:
 
     def _fill(self, purchase: Purchase, claim: Claim, position: int, answer: Answer, rank: int) -> None:
         own = claim in purchase.buyers
-        if not own:
-            self._desk.stage.tally.merged += 1
-            self._desk.stage.tally.save(answer, len(claim.draws))
         duplicated = not own or (rank > 0 and claim is not purchase.buyers[0])
         claim.fill(position, given(answer, position, duplicated=duplicated))
 

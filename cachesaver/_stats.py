@@ -28,6 +28,9 @@ class Stats:
     refused: int = 0  #: of the calls that failed, those that the provider would not take
     maybe_billed: int = 0  #: and those of which nobody knows whether they are paid for
 
+    def __add__(self, other: Stats) -> Stats:
+        return Stats(**{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(Stats)})
+
     def since(self, earlier: Stats) -> Stats:
         """What was added after *earlier*."""
         return Stats(
@@ -58,6 +61,11 @@ class Tally:
     def hit(self, answer: Answer, rank: int) -> None:
         """A sample was in the cache, and is the one of index *rank* in its request."""
         self.hits += 1
+        self.save(answer, rank)
+
+    def merge(self, answer: Answer, rank: int) -> None:
+        """A sample that another request is buying was given to one more, of which it is the one of index *rank*."""
+        self.merged += 1
         self.save(answer, rank)
 
     def save(self, answer: Answer, rank: int) -> None:

@@ -21,6 +21,7 @@ from anyio.lowlevel import current_token
 from .._cacher import Cacher
 from .._errors import Closed
 from .._stage import Stage
+from .._stats import Stats
 from .._threads import AT_ONCE, unbroken, waker
 from .._ticket import Ticket
 from ._exchange import Exchange
@@ -52,6 +53,7 @@ class Home:
         self._process = os.getpid()
         self._asleep = Lock()  # held by the loop but while it sleeps
         self._stage: Cacher | None = None
+        self._counted: Cacher | None = None
         self._started: Future[None] = Future()
         self.ended: Future[None] = Future()  #: everything is stored
         self._thread = Thread(target=self._live, name="cachesaver-http", daemon=True)
@@ -62,6 +64,11 @@ class Home:
             self.begin_close()
             raise
         _homes.add(self)
+
+    @property
+    def stats(self) -> Stats:
+        """What its stack did."""
+        return Stats() if self._counted is None else self._counted.stats
 
     @property
     def mine(self) -> bool:
@@ -167,6 +174,7 @@ class Home:
                 self._abort = lambda: wake(scope.cancel)
                 self._token = current_token()
                 self._stage = None if debugs(self._token) else stage
+                self._counted = stage
                 self._started.set_result(None)
                 while not self._closing or self._inbox or self._waiting:
                     await self._arrived.wait()

@@ -20,6 +20,7 @@ from .._dispatcher import Dispatcher
 from .._errors import CacheSaverError
 from .._labels import check_label, context_namespace, current_request_id
 from .._stage import Stage
+from .._stats import Stats
 from .._threads import completed
 from ._endpoint import VERSIONS, question
 from ._entered import ask, ask_from_thread
@@ -90,6 +91,7 @@ class CachingTransport:
         self._passing = Passing(client)
         self._stack = None if isinstance(cache, Stage) else partial(own_stack, cache, limiter, mode, client)
         self._home: Home | None = None
+        self._past = Stats()  # of homes that were closed
         self._ending: weakref.finalize[..., Self] | None = None
         self._lock = Lock()
         self._line = Line()
@@ -136,19 +138,28 @@ class CachingTransport:
         except CacheSaverError as error:
             return refusal(exchange, error)
 
+    @property
+    def stats(self) -> Stats:
+        """What was asked through this transport, or of the stack that it was given: samples, calls, tokens, dollars."""
+        if self._stage is not None:
+            return self._stage.stats
+        return self._past if self._home is None else self._past + self._home.stats
+
     def close(self) -> None:
         """End the run: everything asked is answered and stored. A request after it begins a new run."""
-        home, self._home = self._home, None
+        home = self._leave_home()
         if home is not None:
             home.close()
+            self._past += home.stats
         self._passing.close()
 
     async def aclose(self) -> None:
         """The same, for an async client."""
-        home, self._home = self._home, None
+        home = self._leave_home()
         if home is not None and home.mine:
             home.begin_close()
             await completed(home.ended)
+            self._past += home.stats
         self._passing.close()
 
     def __enter__(self) -> Self:
@@ -166,6 +177,10 @@ class CachingTransport:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def _leave_home(self) -> Home | None:
+        home, self._home = self._home, None
+        return home
 
     def _exchange(self, request: Any) -> Exchange | None:
         """*request* as one for the stack; None if it is not a generation."""

@@ -14,6 +14,7 @@ from .._http._family import family_of
 from .._http._transport import CachingTransport
 from .._http._transport import Where as Where
 from .._stage import Stage
+from .._stats import Stats
 
 CACHEDIR = ".cachesaver"  #: the folder of the cache, beside the program's other files, where none is named
 
@@ -91,6 +92,11 @@ class DropIn:
         client = cached(self.make_http, self.http_kind, http_client, cachedir, limiter, namespace, mode)
         one_layer_of_retries(options, cachedir, limiter)
         cast("Any", super()).__init__(http_client=client, **options)
+
+    @property
+    def stats(self) -> Stats:
+        """What was asked through this client: samples, hits, calls, tokens, dollars."""
+        return cast("Any", self)._client._transport.stats
 
 
 class SyncDropIn(DropIn):
