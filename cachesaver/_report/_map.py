@@ -1,0 +1,113 @@
+"""The map of namespaces and prompts: how many samples each namespace drew of each prompt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from .._looking import Look
+from . import _text
+from ._drawing import DARK, INK, PAPER, WIDE, Drawing, canvas, svg
+from ._facts import UsedPrompt
+from ._grouping import grouped
+
+MOST_ROWS = 40
+LONGEST = 34  #: characters of a name
+READABLE = 24  #: columns, so that each cell has room for its number
+STEEP = 30  #: the number of samples from which on colours follow its logarithm
+
+_TOTALS = "SELECT namespace_id, sum(samples) FROM drawn GROUP BY namespace_id ORDER BY namespace_id"
+_CELLS = "SELECT namespace_id, samples FROM drawn WHERE prompt_id = ?"
+# So few colours that their bar is drawn; a bar of more would be an image in the page.
+_COLOURS = LinearSegmentedColormap.from_list("samples", ["#d6e6f4", "#7fb0dc", "#2f6fae", "#12365f"], N=48)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of the map, and of which of them each namespace is a part."""
+
+    names: Sequence[str]  #: in the order in which the first of their namespaces was seen
+    row: Mapping[int, int]  #: by the id of the namespace
+    groups: int  #: of which these are the most used
+    namespaces: int
+
+
+def rows_of(look: Look) -> Rows:
+    """The namespaces, or groups of them, that drew most."""
+    names: dict[int, str] = {row[0]: row[1] for row in look.rows("SELECT id, name FROM namespaces ORDER BY id")}
+    totals: dict[int, int] = {row[0]: row[1] for row in look.rows(_TOTALS)}
+    group = grouped({id: names[id] for id in totals}, MOST_ROWS)
+    drawn: Counter[str] = Counter()
+    for id, samples in totals.items():
+        drawn[group[id]] += samples
+    kept = {name for name, _ in drawn.most_common(MOST_ROWS)}
+    shown = [name for name in drawn if name in kept]
+    place = {name: row for row, name in enumerate(shown)}
+    return Rows(shown, {id: place[name] for id, name in group.items() if name in place}, len(drawn), len(totals))
+
+
+def draws_of(look: Look, rows: Rows, prompts: Sequence[UsedPrompt]) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """The samples that each row drew of each prompt."""
+    drawn = np.zeros((len(rows.names), len(prompts)), dtype=np.int64)
+    for column, prompt in enumerate(prompts):
+        for namespace, samples in look.rows(_CELLS, (prompt.id,)):
+            if namespace in rows.row:
+                drawn[rows.row[namespace], column] += samples
+    return drawn
+
+
+def map_of(look: Look, prompts: Sequence[UsedPrompt], all_prompts: int) -> Drawing:
+    """The heat map; its columns are *prompts*, numbered from 1."""
+    rows = rows_of(look)
+    drawn = draws_of(look, rows, prompts)
+    height, width = drawn.shape
+    figure, axes = canvas(WIDE, 120 + 21 * height)
+    most = int(drawn.max())
+    norm = LogNorm(1, most) if most >= STEEP else Normalize(1, max(most, 2))
+    cells = np.ma.masked_equal(drawn, 0)
+    axes.pcolormesh(cells, cmap=_COLOURS, norm=norm, edgecolors=PAPER, linewidth=1)
+    if width <= READABLE:
+        for (row, column), number in np.ndenumerate(drawn):
+            if number:
+                dark = norm(float(number)) > 0.45
+                axes.text(column + 0.5, row + 0.5, _text.compact(int(number)), ha="center", va="center", fontsize=10,
+                          color=PAPER if dark else INK)
+    axes.set_xlim(0, max(width, 8))
+    axes.set_ylim(height, 0)
+    axes.set_yticks(np.arange(height) + 0.5, [_text.short(name, LONGEST) for name in rows.names])
+    axes.set_xticks(np.arange(width) + 0.5, [str(column + 1) for column in range(width)])
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.tick_params(axis="x", labelsize=10, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("prompt, by its number in the table below")
+    axes.xaxis.set_label_position("top")
+    bar = figure.colorbar(ScalarMappable(norm, _COLOURS), ax=axes, fraction=0.03, pad=0.015, aspect=24, shrink=0.8)
+    bar.outline.set_visible(False)
+    bar.set_label("samples drawn")
+    if most < STEEP:
+        bar.locator = MaxNLocator(6, integer=True)
+    bar.formatter = FuncFormatter(lambda value, _: _text.compact(value))
+    bar.minorticks_off()
+    bar.update_ticks()
+    title, caption = "Namespaces × prompts", _caption(rows, len(prompts), all_prompts)  # noqa: RUF001
+    return Drawing("namespaces-and-prompts", title, caption, svg(figure, "namespaces-and-prompts", title, caption), wide=True)
+
+
+def _caption(rows: Rows, prompts: int, all_prompts: int) -> str:
+    """What it shows, and what was left out."""
+    notes = ["How many samples each namespace drew of each prompt; what is white it did not ask."]
+    if rows.groups < rows.namespaces:
+        notes.append(f"The {_text.count(rows.namespaces)} namespaces are put together by the beginnings of their names.")
+    if len(rows.names) < rows.groups:
+        what = "groups" if rows.groups < rows.namespaces else "namespaces"
+        notes.append(f"Rows: the {len(rows.names)} of {_text.count(rows.groups)} {what} that drew most.")
+    if prompts < all_prompts:
+        notes.append(f"Columns: the {prompts} most used of {_text.count(all_prompts)} prompts.")
+    return " ".join(notes)
