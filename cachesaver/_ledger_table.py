@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ._prices import dollars
-
 if TYPE_CHECKING:
     from ._ledger import Ledger, LedgerLine
 
@@ -50,3 +48,10 @@ def figures(line: LedgerLine, shared: bool) -> Iterable[str]:
     counts = (line.asked, line.bought, line.reused, line.tokens_spent)
     costs = (dollars(line.cost_spent), *average, dollars(line.cost_without))
     return [*(f"{count:,}" for count in counts), f"{line.seconds_saved:,.1f}", *costs]
+
+
+def dollars(cost: float | None) -> str:
+    """An amount with as many digits as it needs; a dash where it is not known."""
+    if cost is None:
+        return "-"
+    return f"${cost:,.2f}" if cost >= 1 or cost == 0 else f"${cost:.3g}" if cost >= 0.0001 else f"${cost:.1e}"

@@ -88,10 +88,3 @@ def find_price(model: str, own: Mapping[str, Price]) -> Price | None:
 def cost(price: Price, input_tokens: int, output_tokens: int) -> float:
     """US dollars for so many tokens."""
     return (input_tokens * price.input + output_tokens * price.output) / _MILLION
-
-
-def dollars(amount: float | None) -> str:
-    """An amount with as many digits as it needs; a dash where it is not known."""
-    if amount is None:
-        return "-"
-    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.3g}" if amount >= 0.0001 else f"${amount:.1e}"

@@ -1,15 +1,16 @@
 """What the most expensive namespaces cost: marginal, on average, and without the cache."""
 
+# matplotlib leaves its keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib.ticker import FuncFormatter, MaxNLocator
-
 from .._ledger import Ledger, LedgerLine
 from . import _text
-from ._drawing import DARK, GREY, LIGHT, WIDE, Drawing, canvas, legend_above, svg
-from ._measure import DOLLARS, Measure
+from ._drawing import DARK, GREY, INK, LIGHT, WIDE, Drawing, canvas, legend_above, svg
+from ._measure import Measure
 
 MOST = 12  #: namespaces
 LONGEST = 34  #: characters of a name
@@ -24,7 +25,11 @@ def dearest(ledger: Ledger, measure: Measure, most: int) -> list[LedgerLine]:
 def cost_by_namespace(ledger: Ledger, measure: Measure) -> Drawing:
     """Three bars for each of the most expensive namespaces, or two where an average is not known."""
     lines = dearest(ledger, measure, MOST)
-    kinds = [("marginal", DARK, measure.spent), ("average", LIGHT, measure.average), ("without the cache", GREY, measure.without)]
+    kinds = [
+        ("marginal", DARK, measure.spent),
+        ("average", LIGHT, measure.average),
+        ("without the cache", GREY, measure.without),
+    ]
     shown = [kind for kind in kinds if any(kind[2](line) is not None for line in lines)]
     figure, axes = canvas(WIDE, 70 + len(lines) * (16 * len(shown) + 10))
     for rank, (label, colour, amount) in enumerate(shown):
@@ -32,14 +37,12 @@ def cost_by_namespace(ledger: Ledger, measure: Measure) -> Drawing:
         bars = axes.barh(places, [amount(line) or 0 for line in lines], _BAR * 0.92, color=colour, label=label)
         axes.bar_label(bars, [measure.show(amount(line)) for line in lines], padding=4, fontsize=10)
     axes.set_yticks(range(len(lines)), [_text.short(line.name, LONGEST) for line in lines])
-    axes.tick_params(axis="y", labelcolor="#222222", labelsize=12)
+    axes.tick_params(axis="y", labelcolor=INK, labelsize=12)
     axes.set_ylim(len(lines) - 0.45, -0.55)
-    axes.set_xlim(0, max([measure.without(line) or 0 for line in lines]) * 1.1 or 1)
+    most = max(measure.without(line) or 0 for line in lines)
+    axes.set_xlim(0, most * 1.1 or 1)
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: measure.text(value) if measure is DOLLARS else _text.compact(value))
-    )
+    measure.label(axes.xaxis, most)
     axes.set_xlabel(measure.unit)
     legend_above(axes)
     title, caption = "Cost by namespace", _caption(ledger, lines, measure)

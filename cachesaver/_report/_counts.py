@@ -1,14 +1,19 @@
 """How many prompts have how many samples, and how many namespaces have drawn them."""
 
+# matplotlib leaves its keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from . import _text
 from ._drawing import DARK, NARROW, Drawing, canvas, svg
 from ._facts import Histogram
+from ._measure import SAMPLES
 
-MOST_BARS = 12
+MOST_BARS = 12  #: for a number each; of more, one bar has the numbers from a power of two to the next
+ROOMY = 7  #: bars, under which whole ranges can be written
 SKEWED = 200  #: times as many in the fullest bar as in the emptiest: the small ones could not be seen
 HEIGHT = 270
 
@@ -24,8 +29,10 @@ def histogram(counts: Histogram, name: str, title: str, of: str, rest: str) -> D
     if skewed:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(lambda value, _: _text.compact(value))
+    else:
+        SAMPLES.label(axes.yaxis, max(filled))
     axes.set_ylim(0.7 if skewed else 0, max(filled) ** 1.1 * 1.5 if skewed else max(filled) * 1.12)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _text.compact(value) if value == int(value) else ""))
     axes.set_xlim(-0.7, max(len(labels), 5) - 0.3)
     axes.set_xticks(range(len(labels)), labels)
     axes.set_xlabel(of)
@@ -44,7 +51,10 @@ def _bars(counts: Histogram) -> tuple[list[str], list[int]]:
     for number, prompts in counts:
         heights[number.bit_length() - 1] += prompts
     ends = [(2**power, 2 ** (power + 1) - 1) for power in range(len(heights))]
-    return [str(low) if low == high else f"{_text.compact(low)}+" for low, high in ends], heights
+    roomy = len(ends) <= ROOMY
+    return [
+        str(low) if low == high else f"{low}–{high}" if roomy else f"{_text.compact(low)}+" for low, high in ends
+    ], heights
 
 
 def _median(counts: Histogram) -> str:

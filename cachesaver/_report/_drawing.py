@@ -1,5 +1,8 @@
 """Figures as SVG that is a part of the page: its fonts, no ids but the figure's own, the same text every time."""
 
+# matplotlib leaves its keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import re
@@ -8,13 +11,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 INK, SOFT, RULE, PAPER = "#222222", "#5f6368", "#dfe3e8", "#ffffff"
 DARK, LIGHT, GREY, PALE = "#1b4f8a", "#8fbbe3", "#a3a8ae", "#e4eef8"  # they differ in lightness, whatever eyes see
@@ -23,7 +29,7 @@ WIDE, NARROW = 960, 470  #: pixels, where the page is as wide as it gets
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
-_STYLE: dict[str, Any] = {
+_STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",  # letters stay letters: to be found, selected and read aloud
     "svg.hashsalt": "cachesaver",
     "text.parse_math": False,  # a dollar in a name is a dollar
@@ -80,7 +86,13 @@ def canvas(width: int, height: int) -> tuple[Figure, Axes]:
 def legend_above(axes: Axes, **options: Any) -> None:
     """The legend in a line above the axes, where it hides nothing."""
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.3, handlelength=1, columnspacing=1.4, **options
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        borderaxespad=0.3,
+        handlelength=1,
+        columnspacing=1.4,
+        **options,
     )
 
 
@@ -110,7 +122,7 @@ def _rename(root: ElementTree.Element, name: str) -> None:
         used.update(*(_REFERENCE.findall(value) for value in element.attrib.values()))
         used.add(element.attrib.get(_LINK, "#")[1:])
     for element in root.iter():
-        attributes = cast("dict[str, str]", element.attrib)
+        attributes = element.attrib
         if attributes.get("id") in used:
             attributes["id"] = f"{name}-{attributes['id']}"
         else:

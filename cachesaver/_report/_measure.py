@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
+
+from matplotlib.axis import Axis
+from matplotlib.ticker import MaxNLocator
 
 from .._ledger import LedgerLine
-from .._prices import dollars
 from . import _text
+
+TICKS = 6  #: at most, on an axis of amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,7 @@ class Measure:
     saved: Callable[[LedgerLine], float | None]
     average: Callable[[LedgerLine], float | None]  #: None where it cannot be told
     text: Callable[[float], str]
+    brief: Callable[[float], str]  #: in a few large letters
 
     def without(self, line: LedgerLine) -> float | None:
         """What it would have taken without the cache."""
@@ -29,16 +35,40 @@ class Measure:
         """An amount for people, whether it is known or not."""
         return _text.NONE if amount is None else self.text(amount)
 
+    def label(self, axis: Axis, most: float) -> None:
+        """Label an axis that goes from zero to about *most*: all amounts with the same number of digits."""
+        locator = MaxNLocator(TICKS - 1, integer=self is not DOLLARS)
+        axis.set_major_locator(locator)
+        step = Decimal(f"{locator.tick_values(0, most or 1)[1]:.3g}").normalize()
+        digits = max(0, -int(step.as_tuple().exponent))
+        digits = 2 if digits == 1 else digits  # one is no amount of money
+        axis.set_major_formatter(lambda value, _: f"${value:,.{digits}f}" if self is DOLLARS else _text.compact(value))
+
 
 DOLLARS = Measure(
     "US dollars",
     lambda line: line.cost_spent,
     lambda line: line.cost_saved,
     lambda line: line.cost_shared,
-    dollars,
+    _text.dollars,
+    _text.brief_dollars,
 )
-TOKENS = Measure("tokens", lambda line: line.tokens_spent, lambda line: line.tokens_saved, lambda line: None, _text.count)
-SAMPLES = Measure("samples", lambda line: line.bought, lambda line: line.reused, lambda line: None, _text.count)
+TOKENS = Measure(
+    "tokens",
+    lambda line: line.tokens_spent,
+    lambda line: line.tokens_saved,
+    lambda line: None,
+    _text.count,
+    _text.brief,
+)
+SAMPLES = Measure(
+    "samples",
+    lambda line: line.bought,
+    lambda line: line.reused,
+    lambda line: None,
+    _text.count,
+    _text.brief,
+)
 
 
 def measure_of(total: LedgerLine) -> Measure:

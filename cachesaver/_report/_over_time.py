@@ -1,5 +1,8 @@
 """Reuse and cost over time: sums that grow from run to run, or from day to day."""
 
+# matplotlib leaves its keyword arguments without types.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -8,12 +11,12 @@ from itertools import accumulate, groupby
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from .._ledger import Ledger, LedgerLine
 from . import _text
 from ._drawing import DARK, GREY, LIGHT, NARROW, PALE, Drawing, canvas, legend_above, svg
-from ._measure import DOLLARS, Measure
+from ._measure import SAMPLES, Measure
 
 MOST_RUNS = 60  #: that are told apart; of more, days are
 FEWEST_DAYS = 6  #: that say more than runs do
@@ -52,8 +55,7 @@ def reuse_over_time(steps: Steps) -> Drawing:
         places, [bought[i] for i in places], [asked[i] for i in places], color=LIGHT, linewidth=0, label="reused"
     )
     _finish(axes, steps, "samples so far", max(asked))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _text.compact(value)))
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    SAMPLES.label(axes.yaxis, max(asked))
     legend_above(axes, reverse=True)
     caption = (
         f"Samples that were asked for, summed up {_by(steps)}: of {_text.count(asked[-1])} samples,"
@@ -73,13 +75,10 @@ def cost_over_time(steps: Steps, measure: Measure) -> Drawing:
     axes.plot(places, above, color=GREY, linewidth=2.2, linestyle=(0, (4, 1.5)), label="without the cache")
     axes.plot(places, below, color=DARK, linewidth=2.2, label="with it")
     _finish(axes, steps, f"{measure.unit} so far", max(without))
-    axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: measure.text(value) if measure is DOLLARS else _text.compact(value))
-    )
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    measure.label(axes.yaxis, max(without))
     legend_above(axes, reverse=True)
     caption = (
-        f"{measure.unit.capitalize() if measure is not DOLLARS else 'US dollars'} spent, summed up {_by(steps)}:"
+        f"{measure.unit[0].upper()}{measure.unit[1:]} spent, summed up {_by(steps)}:"
         f" {measure.text(spent[-1])}, where it would have been {measure.text(without[-1])} without the cache."
     )
     return _drawing(figure, "cost-over-time", "Cost with and without the cache", caption)
@@ -110,14 +109,12 @@ def _finish(axes: Axes, steps: Steps, label: str, most: float) -> None:
     axes.set_ylabel(label)
     axes.grid(visible=False, axis="x")
     if steps.of == "run":
-        axes.set_xlabel("run")
+        axes.set_xlabel("runs so far")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         return
-    axes.set_xlabel("day, of those with runs")
+    axes.set_xlabel("days with runs")
     last = len(steps.lines)
     shown = sorted({1, (1 + last) // 2, last})
     axes.set_xticks(shown, [steps.lines[place - 1].name for place in shown])
     for tick, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=False):
         tick.set_horizontalalignment(side)
-
-

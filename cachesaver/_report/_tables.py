@@ -24,6 +24,7 @@ class Cell:
     text: str
     value: float | None = None
     whole: str | None = None
+    kind: str = "name"  #: what it looks like
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,7 @@ def namespaces_table(ledger: Ledger, measure: Measure) -> Table:
 def models_table(ledger: Ledger, measure: Measure) -> Table:
     """All models."""
     rows = [Row([_name(line.name)], _figures(line, measure), line.name) for line in ledger]
-    unpriced = [line.name for line in ledger if line.cost_without is None and line.bought + line.reused]
-    note = ""
-    if unpriced and measure is DOLLARS:
-        note = f"No price is known of {_text.short(', '.join(unpriced), 200)}: sums of dollars leave it out."
-    return Table("by-model", "By model", ["model"], rows, note)
+    return Table("by-model", "By model", ["model"], rows)
 
 
 def runs_table(ledger: Ledger, started: Mapping[str, str], measure: Measure) -> Table:
@@ -74,8 +71,8 @@ def runs_table(ledger: Ledger, started: Mapping[str, str], measure: Measure) -> 
     rows = [
         Row(
             [
-                Cell(_text.count(number), number),
-                Cell(_text.moment(started.get(line.name))),
+                Cell(_text.count(number), number, kind="number"),
+                Cell(_text.moment(started.get(line.name)), kind="date"),
                 _name(line.name.partition(" ")[2]),
             ],
             _figures(line, measure),
@@ -92,8 +89,8 @@ def prompts_table(prompts: Sequence[UsedPrompt], first: int, name: str, caption:
     rows = [
         Row(
             [
-                Cell(str(number), number),
-                Cell(_text.short(prompt.gist, SENTENCE), whole=_text.short(prompt.gist, 1000)),
+                Cell(str(number), number, kind="number"),
+                Cell(_text.short(prompt.gist, SENTENCE), whole=_text.short(prompt.gist, 1000), kind="text"),
                 _name(prompt.scope),
             ],
             {

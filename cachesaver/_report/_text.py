@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any, cast
 
-NONE = "–"  # noqa: RUF001 - for what is not known
+NONE = "–"  #: for what is not known
 _JOINERS = "\u200c\u200d"  # are not printable, and belong to the spelling of Persian, Hindi and emoji
 _HOLDERS = ("messages", "contents", "input", "prompt", "message")  #: where requests to providers hold what is asked
 _PARTS = ("content", "parts", "text")
@@ -23,6 +23,23 @@ def compact(number: float) -> str:
         if number >= limit:
             return f"{_three(number / limit)}{unit}"
     return _three(number)
+
+
+def dollars(amount: float) -> str:
+    """An amount with as many digits as it needs: two behind the point, or three that are not zero."""
+    if amount >= 1 or amount == 0:
+        return f"${amount:,.2f}" if amount < 10_000_000 else f"${compact(amount)}"
+    return f"${amount:#.3g}" if amount >= 0.0001 else f"${amount:.1e}"
+
+
+def brief(number: float) -> str:
+    """A whole number in a few large letters."""
+    return count(number) if number < 1_000_000 else compact(number)
+
+
+def brief_dollars(amount: float) -> str:
+    """An amount in a few large letters."""
+    return dollars(amount) if amount < 1000 else f"${brief(amount)}"
 
 
 def share(part: float, whole: float) -> str:
@@ -47,7 +64,10 @@ def duration(seconds: float) -> str:
 
 def size(octets: int) -> str:
     """The size of a file, as 12.3 MB."""
-    return f"{_three(octets / 1e9)} GB" if octets >= 1e9 else f"{_three(max(octets, 1000) / (1e6 if octets >= 1e6 else 1e3))} {'MB' if octets >= 1e6 else 'kB'}"
+    for limit, unit in ((1e9, "GB"), (1e6, "MB")):
+        if octets >= limit:
+            return f"{_three(octets / limit)} {unit}"
+    return f"{_three(octets / 1e3)} kB"
 
 
 def moment(text: str | None) -> str:
