@@ -52,9 +52,8 @@ def _bars(counts: Histogram) -> tuple[list[str], list[int]]:
         heights[number.bit_length() - 1] += prompts
     ends = [(2**power, 2 ** (power + 1) - 1) for power in range(len(heights))]
     roomy = len(ends) <= ROOMY
-    return [
-        str(low) if low == high else f"{low}–{high}" if roomy else f"{_text.compact(low)}+" for low, high in ends
-    ], heights
+    labels = [f"{low}–{high}" if roomy else f"{_text.compact(low)}+" for low, high in ends]
+    return ["1", *labels[1:]], heights
 
 
 def _median(counts: Histogram) -> str:

@@ -26,6 +26,8 @@ INK, SOFT, RULE, PAPER = "#222222", "#5f6368", "#dfe3e8", "#ffffff"
 DARK, LIGHT, GREY, PALE = "#1b4f8a", "#8fbbe3", "#a3a8ae", "#e4eef8"  # they differ in lightness, whatever eyes see
 WIDE, NARROW = 960, 470  #: pixels, where the page is as wide as it gets
 
+CELL = "cell"  #: how ids begin by which a program finds a number in a figure
+
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
@@ -116,14 +118,14 @@ def svg(figure: Figure, name: str, title: str, description: str) -> Markup:
 
 
 def _rename(root: ElementTree.Element, name: str) -> None:
-    """Ids that are this figure's own, and none that nothing refers to."""
+    """Ids that are this figure's own, and none that nothing refers to: neither the figure itself nor a program."""
     used: set[str] = set()
     for element in root.iter():
         used.update(*(_REFERENCE.findall(value) for value in element.attrib.values()))
         used.add(element.attrib.get(_LINK, "#")[1:])
     for element in root.iter():
         attributes = element.attrib
-        if attributes.get("id") in used:
+        if attributes.get("id") in used or attributes.get("id", "").startswith(CELL):
             attributes["id"] = f"{name}-{attributes['id']}"
         else:
             attributes.pop("id", None)

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .._looking import Look
 from . import _text
-from ._drawing import INK, PAPER, WIDE, Drawing, canvas, svg
+from ._drawing import CELL, INK, PAPER, WIDE, Drawing, canvas, svg
 from ._facts import UsedPrompt
 from ._grouping import grouped
 
@@ -96,7 +96,8 @@ def _write_numbers(axes: Axes, drawn: Draws, norm: Normalize) -> None:
         if number:
             colour = PAPER if norm(float(number)) > DARK_FROM else INK
             place = (column + 0.5, row + 0.5)
-            axes.text(*place, _text.compact(int(number)), ha="center", va="center", fontsize=10, color=colour)
+            text = axes.text(*place, _text.compact(int(number)), ha="center", va="center", fontsize=10, color=colour)
+            text.set_gid(f"{CELL}-{row}-{column}")
 
 
 def _name_both_sides(axes: Axes, names: Sequence[str], columns: int) -> None:

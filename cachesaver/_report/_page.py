@@ -78,9 +78,7 @@ def _numbers(total: LedgerLine, measure: Measure) -> list[Number]:
         return []
     reused = _text.share(total.reused, total.bought + total.reused)
     numbers = [
-        Number(
-            "asked", "samples asked", _text.brief(total.asked), total.asked, f"{_text.brief(total.requests)} requests"
-        ),
+        Number("asked", "asked", _text.brief(total.asked), total.asked, f"in {_text.brief(total.requests)} requests"),
         Number("bought", "bought", _text.brief(total.bought), total.bought, "samples"),
         Number("reused", "reused", reused, total.reused, f"{_text.count(total.reused)} samples"),
     ]
@@ -188,10 +186,4 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {
-    "count": _text.count,
-    "size": _text.size,
-    "moment": _text.moment,
-    "clean": _text.clean,
-    "short": _text.short,
-}
+_ENVIRONMENT.filters.update(count=_text.count, size=_text.size, moment=_text.moment, clean=_text.clean)

@@ -14,6 +14,7 @@ from ._measure import DOLLARS, Measure
 MOST_NAMESPACES = 20
 LAST_RUNS = 20
 LONGEST = 60  #: characters of a name
+WHOLE = 1000  #: characters of what was shortened
 SENTENCE = 140  #: characters of a prompt
 
 
@@ -54,14 +55,17 @@ class Table:
 def namespaces_table(ledger: Ledger, measure: Measure) -> Table:
     """The most expensive namespaces."""
     lines = dearest(ledger, measure, MOST_NAMESPACES)
-    rows = [Row([_name(line.name)], _figures(line, measure, average=measure is DOLLARS), line.name) for line in lines]
+    rows = [
+        Row([_name(line.name)], _figures(line, measure, average=measure is DOLLARS), _whole(line.name))
+        for line in lines
+    ]
     note = _left_out(len(lines), len(ledger), "namespaces", "most expensive")
     return Table("by-namespace", "By namespace", ["namespace"], rows, note)
 
 
 def models_table(ledger: Ledger, measure: Measure) -> Table:
     """All models."""
-    rows = [Row([_name(line.name)], _figures(line, measure), line.name) for line in ledger]
+    rows = [Row([_name(line.name)], _figures(line, measure), _whole(line.name)) for line in ledger]
     return Table("by-model", "By model", ["model"], rows)
 
 
@@ -76,7 +80,7 @@ def runs_table(ledger: Ledger, started: Mapping[str, str], measure: Measure) -> 
                 _name(line.name.partition(" ")[2]),
             ],
             _figures(line, measure),
-            line.name,
+            _whole(line.name),
         )
         for number, line in reversed(numbered)
     ]
@@ -90,7 +94,7 @@ def prompts_table(prompts: Sequence[UsedPrompt], first: int, name: str, caption:
         Row(
             [
                 Cell(str(number), number, kind="number"),
-                Cell(_text.short(prompt.gist, SENTENCE), whole=_text.short(prompt.gist, 1000), kind="text"),
+                Cell(_text.short(prompt.gist, SENTENCE), whole=_whole(prompt.gist), kind="text"),
                 _name(prompt.scope),
             ],
             {
@@ -121,7 +125,11 @@ def _figures(line: LedgerLine, measure: Measure, *, average: bool = False) -> di
 
 
 def _name(name: str) -> Cell:
-    return Cell(_text.short(name, LONGEST), whole=_text.short(name, 1000))
+    return Cell(_text.short(name, LONGEST), whole=_whole(name))
+
+
+def _whole(text: str) -> str:
+    return _text.short(text, WHOLE)
 
 
 def _left_out(shown: int, of: int, what: str, which: str) -> str:

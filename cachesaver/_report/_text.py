@@ -20,7 +20,7 @@ def count(number: float) -> str:
 def compact(number: float) -> str:
     """A number in a narrow place, as 12k; three digits at the most."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
+        if number >= 0.9995 * limit:  # else rounding would make it 1,000 of the next smaller
             return f"{_three(number / limit)}{unit}"
     return _three(number)
 
