@@ -42,7 +42,7 @@ def cost_by_namespace(ledger: Ledger, measure: Measure) -> Drawing:
     most = max(measure.without(line) or 0 for line in lines)
     axes.set_xlim(0, most * 1.1 or 1)
     axes.grid(visible=False, axis="y")
-    measure.label(axes.xaxis, most)
+    measure.label(axes.xaxis)
     axes.set_xlabel(measure.unit)
     legend_above(axes)
     title, caption = "Cost by namespace", _caption(ledger, lines, measure)

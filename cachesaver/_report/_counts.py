@@ -18,27 +18,29 @@ SKEWED = 200  #: times as many in the fullest bar as in the emptiest: the small 
 HEIGHT = 270
 
 
-def histogram(counts: Histogram, name: str, title: str, of: str, rest: str) -> Drawing:
-    """A bar for each number of *of* ("samples"), or for numbers that double; *rest* goes on with "x prompts"."""
+def histogram(counts: Histogram, name: str, title: str, of: str, what: str) -> Drawing:
+    """A bar for each number of *of* ("samples"), or for numbers that double; *what* begins the caption."""
     labels, heights = _bars(counts)
     figure, axes = canvas(NARROW, HEIGHT)
     bars = axes.bar(range(len(labels)), heights, 0.78, color=DARK)
     axes.bar_label(bars, [_text.compact(height) if height else "" for height in heights], padding=2, fontsize=10)
     filled = [height for height in heights if height]
     skewed = max(filled) > SKEWED * min(filled)
+    axes.set_ylim(0.7 if skewed else 0, max(filled) ** 1.1 * 1.5 if skewed else max(filled) * 1.12)
     if skewed:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(lambda value, _: _text.compact(value))
     else:
-        SAMPLES.label(axes.yaxis, max(filled))
-    axes.set_ylim(0.7 if skewed else 0, max(filled) ** 1.1 * 1.5 if skewed else max(filled) * 1.12)
+        SAMPLES.label(axes.yaxis)
     axes.set_xlim(-0.7, max(len(labels), 5) - 0.3)
     axes.set_xticks(range(len(labels)), labels)
     axes.set_xlabel(of)
     axes.set_ylabel("prompts, log scale" if skewed else "prompts")
     axes.grid(visible=False, axis="x")
-    caption = f"{_total(counts)} {rest}: half of them {_median(counts)} or fewer, at most {_text.count(counts[-1][0])}."
+    prompts = sum(number for _, number in counts)
+    median, most = _median(counts), _text.count(counts[-1][0])
+    caption = f"{what} ({_text.count(prompts)} in all): the median is {median}, the most is {most}."
     return Drawing(name, title, caption, svg(figure, name, title, caption))
 
 
@@ -63,8 +65,3 @@ def _median(counts: Histogram) -> str:
         if seen >= half:
             return _text.count(number)
     raise AssertionError("a histogram has a middle")
-
-
-def _total(counts: Histogram) -> str:
-    prompts = sum(prompts for _, prompts in counts)
-    return "1 prompt" if prompts == 1 else f"{_text.count(prompts)} prompts"

@@ -19,13 +19,13 @@ from matplotlib.ticker import MaxNLocator
 
 from .._looking import Look
 from . import _text
-from ._drawing import CELL, INK, PAPER, WIDE, Drawing, canvas, svg
+from ._drawing import CELL, INK, NARROW, PAPER, WIDE, Drawing, canvas, svg
 from ._facts import UsedPrompt
 from ._grouping import grouped
 
 MOST_ROWS = 40
 LONGEST = 34  #: characters of a name
-FEWEST_COLUMNS = 8  #: that there is room for, so that few prompts do not become broad
+FEW = 8  #: columns that half of the width is enough for
 READABLE = 24  #: columns, so that each cell has room for its number
 NOTHING = "#f3f5f7"
 DARK_FROM = 0.45  #: of the way to the darkest colour, where white is easier to read
@@ -81,14 +81,15 @@ def map_of(look: Look, prompts: Sequence[UsedPrompt], all_prompts: int) -> Drawi
     drawn = draws_of(look, rows, prompts)
     most = int(drawn.max())
     norm = LogNorm(1, most) if most >= STEEP else Normalize(1, max(most, 2))
-    figure, axes = canvas(WIDE, 120 + 21 * len(rows.names))
+    wide = len(prompts) > FEW
+    figure, axes = canvas(WIDE if wide else NARROW, max(140, 75 + 22 * len(rows.names)))
     axes.pcolormesh(np.ma.masked_equal(drawn, 0), cmap=_COLOURS, norm=norm, edgecolors=PAPER, linewidth=1)
     if len(prompts) <= READABLE:
         _write_numbers(axes, drawn, norm)
     _name_both_sides(axes, [_text.short(name, LONGEST) for name in rows.names], len(prompts))
     _explain_colours(figure, axes, norm)
     name, title, caption = "namespaces-and-prompts", "Namespaces × prompts", _caption(rows, len(prompts), all_prompts)
-    return Drawing(name, title, caption, svg(figure, name, title, caption), wide=True)
+    return Drawing(name, title, caption, svg(figure, name, title, caption), wide)
 
 
 def _write_numbers(axes: Axes, drawn: Draws, norm: Normalize) -> None:
@@ -101,7 +102,7 @@ def _write_numbers(axes: Axes, drawn: Draws, norm: Normalize) -> None:
 
 
 def _name_both_sides(axes: Axes, names: Sequence[str], columns: int) -> None:
-    axes.set_xlim(0, max(columns, FEWEST_COLUMNS))
+    axes.set_xlim(0, columns)
     axes.set_ylim(len(names), 0)
     axes.set_yticks(np.arange(len(names)) + 0.5, names)
     axes.set_xticks(np.arange(columns) + 0.5, [str(column + 1) for column in range(columns)])

@@ -35,11 +35,12 @@ class Measure:
         """An amount for people, whether it is known or not."""
         return _text.NONE if amount is None else self.text(amount)
 
-    def label(self, axis: Axis, most: float) -> None:
-        """Label an axis that goes from zero to about *most*: all amounts with the same number of digits."""
+    def label(self, axis: Axis) -> None:
+        """Label an axis whose limits are set: all amounts with the same number of digits."""
         locator = MaxNLocator(TICKS - 1, integer=self is not DOLLARS)
         axis.set_major_locator(locator)
-        step = Decimal(f"{locator.tick_values(0, most or 1)[1]:.3g}").normalize()
+        first, second = locator.tick_values(*axis.get_view_interval())[:2]
+        step = Decimal(f"{second - first:.3g}").normalize()
         digits = max(0, -int(step.as_tuple().exponent))
         digits = 2 if digits == 1 else digits  # one is no amount of money
         axis.set_major_formatter(lambda value, _: f"${value:,.{digits}f}" if self is DOLLARS else _text.compact(value))

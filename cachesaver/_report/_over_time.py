@@ -55,7 +55,7 @@ def reuse_over_time(steps: Steps) -> Drawing:
         places, [bought[i] for i in places], [asked[i] for i in places], color=LIGHT, linewidth=0, label="reused"
     )
     _finish(axes, steps, "samples so far", max(asked))
-    SAMPLES.label(axes.yaxis, max(asked))
+    SAMPLES.label(axes.yaxis)
     legend_above(axes, reverse=True)
     caption = (
         f"Samples that were asked for, summed up {_by(steps)}: of {_text.count(asked[-1])} samples,"
@@ -75,7 +75,7 @@ def cost_over_time(steps: Steps, measure: Measure) -> Drawing:
     axes.plot(places, above, color=GREY, linewidth=2.2, linestyle=(0, (4, 1.5)), label="without the cache")
     axes.plot(places, below, color=DARK, linewidth=2.2, label="with it")
     _finish(axes, steps, f"{measure.unit} so far", max(without))
-    measure.label(axes.yaxis, max(without))
+    measure.label(axes.yaxis)
     legend_above(axes, reverse=True)
     caption = (
         f"{measure.unit[0].upper()}{measure.unit[1:]} spent, summed up {_by(steps)}:"

@@ -155,12 +155,22 @@ def _content_sections(look: Look, facts: Facts) -> list[Section]:
     count_draws(look)
     prompts = most_used(look, COLUMNS)
     counts = [
-        histogram(samples_per_prompt(look), "samples-per-prompt", "Samples per prompt", "samples", "have samples")
+        histogram(
+            samples_per_prompt(look),
+            "samples-per-prompt",
+            "Samples per prompt",
+            "samples",
+            "Samples bought for each prompt",
+        )
     ]
     if not prompts:
         return [Section("prompts", "Prompts", "", counts)]
     shared = histogram(
-        namespaces_per_prompt(look), "namespaces-per-prompt", "Namespaces per prompt", "namespaces", "were drawn"
+        namespaces_per_prompt(look),
+        "namespaces-per-prompt",
+        "Namespaces per prompt",
+        "namespaces",
+        "Namespaces that drew each prompt",
     )
     return [
         Section(

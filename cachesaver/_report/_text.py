@@ -56,6 +56,8 @@ def share(part: float, whole: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds, as 12 s, 3.5 min or 7.2 h."""
+    if seconds < 1:
+        return "< 1 s"
     for limit, unit in ((3600.0, "h"), (60.0, "min")):
         if seconds >= limit:
             return f"{_three(seconds / limit)} {unit}"
