@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ Draws: TypeAlias = "np.ndarray[tuple[int, int], np.dtype[np.int64]]"  # namespac
 class Rows:
     """The rows of the map, and of which of them each namespace is a part."""
 
-    names: Sequence[str]  #: in the order in which the first of their namespaces was seen
+    names: Sequence[str]
     row: Mapping[int, int]  #: by the id of the namespace
     groups: int  #: of which these are the most used
     namespaces: int
@@ -60,9 +61,15 @@ def rows_of(look: Look) -> Rows:
     for id, samples in totals.items():
         drawn[group[id]] += samples
     kept = {name for name, _ in drawn.most_common(MOST_ROWS)}
-    shown = [name for name in drawn if name in kept]
+    shown = sorted(kept, key=_natural)
     place = {name: row for row, name in enumerate(shown)}
     return Rows(shown, {id: place[name] for id, name in group.items() if name in place}, len(drawn), len(totals))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """For sorting: run-9 before run-10."""
+    parts = re.split("([0-9]+)", name)  # every second one is a number
+    return [(len(part.lstrip("0")) if place % 2 else 0, part) for place, part in enumerate(parts)]
 
 
 def draws_of(look: Look, rows: Rows, prompts: Sequence[UsedPrompt]) -> Draws:
