@@ -142,7 +142,7 @@ def _ledger_sections(look: Look, own: Mapping[str, Price], by_model: Ledger, mea
         Section(
             "namespaces",
             "By namespace",
-            _MARGINAL + (_AVERAGE if measure is DOLLARS and not own else ""),
+            _MARGINAL + (_AVERAGE if any(measure.average(line) is not None for line in by_namespace) else ""),
             [cost_by_namespace(by_namespace, measure)],
             [namespaces_table(by_namespace, measure)],
         ),

@@ -55,10 +55,8 @@ class Table:
 def namespaces_table(ledger: Ledger, measure: Measure) -> Table:
     """The most expensive namespaces."""
     lines = dearest(ledger, measure, MOST_NAMESPACES)
-    rows = [
-        Row([_name(line.name)], _figures(line, measure, average=measure is DOLLARS), _whole(line.name))
-        for line in lines
-    ]
+    average = any(measure.average(line) is not None for line in lines)
+    rows = [Row([_name(line.name)], _figures(line, measure, average=average), _whole(line.name)) for line in lines]
     note = _left_out(len(lines), len(ledger), "namespaces", "most expensive")
     return Table("by-namespace", "By namespace", ["namespace"], rows, note)
 
