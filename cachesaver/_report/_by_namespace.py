@@ -45,7 +45,7 @@ def cost_by_namespace(ledger: Ledger, measure: Measure) -> Drawing:
     measure.label(axes.xaxis)
     axes.set_xlabel(measure.unit)
     legend_above(axes)
-    title, caption = "Cost by namespace", _caption(ledger, lines, measure)
+    title, caption = f"{measure.title} by namespace", _caption(ledger, lines, measure)
     return Drawing("cost-by-namespace", title, caption, svg(figure, "cost-by-namespace", title, caption), wide=True)
 
 

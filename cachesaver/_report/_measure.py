@@ -19,6 +19,7 @@ TICKS = 6  #: at most, on an axis of amounts
 class Measure:
     """A unit, and how a line of the ledger is measured in it."""
 
+    title: str
     unit: str
     spent: Callable[[LedgerLine], float | None]
     saved: Callable[[LedgerLine], float | None]
@@ -47,6 +48,7 @@ class Measure:
 
 
 DOLLARS = Measure(
+    "Cost",
     "US dollars",
     lambda line: line.cost_spent,
     lambda line: line.cost_saved,
@@ -55,6 +57,7 @@ DOLLARS = Measure(
     _text.brief_dollars,
 )
 TOKENS = Measure(
+    "Tokens",
     "tokens",
     lambda line: line.tokens_spent,
     lambda line: line.tokens_saved,
@@ -63,6 +66,7 @@ TOKENS = Measure(
     _text.brief,
 )
 SAMPLES = Measure(
+    "Samples",
     "samples",
     lambda line: line.bought,
     lambda line: line.reused,

@@ -81,7 +81,7 @@ def cost_over_time(steps: Steps, measure: Measure) -> Drawing:
         f"{measure.unit[0].upper()}{measure.unit[1:]} spent, summed up {_by(steps)}:"
         f" {measure.text(spent[-1])}, where it would have been {measure.text(without[-1])} without the cache."
     )
-    return _drawing(figure, "cost-over-time", "Cost with and without the cache", caption)
+    return _drawing(figure, "cost-over-time", f"{measure.title} with and without the cache", caption)
 
 
 def _drawing(figure: Figure, name: str, title: str, caption: str) -> Drawing:

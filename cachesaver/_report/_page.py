@@ -136,7 +136,8 @@ def _ledger_sections(look: Look, own: Mapping[str, Price], by_model: Ledger, mea
             "time",
             "Over time",
             "What is asked again is not bought again: the wider the gap, the more the cache has saved.",
-            [reuse_over_time(time), cost_over_time(time, measure)],
+            # Without prices and tokens both would show the same.
+            [reuse_over_time(time)] if measure is SAMPLES else [reuse_over_time(time), cost_over_time(time, measure)],
             [runs_table(by_run, started, measure), models_table(by_model, measure)],
         ),
         Section(

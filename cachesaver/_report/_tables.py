@@ -9,7 +9,7 @@ from .._ledger import Ledger, LedgerLine
 from . import _text
 from ._by_namespace import dearest
 from ._facts import UsedPrompt
-from ._measure import DOLLARS, Measure
+from ._measure import DOLLARS, SAMPLES, Measure
 
 MOST_NAMESPACES = 20
 LAST_RUNS = 20
@@ -113,6 +113,8 @@ def _figures(line: LedgerLine, measure: Measure, *, average: bool = False) -> di
         "bought": Cell(_text.count(line.bought), line.bought),
         "reused": Cell(_text.share(line.reused, line.bought + line.reused), line.reused),
     }
+    if measure is SAMPLES:  # it has been told
+        return figures
     if measure is DOLLARS:
         figures["tokens bought"] = Cell(_text.count(line.tokens_spent), line.tokens_spent)
     amounts = {"marginal": measure.spent(line)}
