@@ -7,7 +7,7 @@ import click
 from ._checking import reject, salvage, verify
 from ._copies import cut, export_samples, import_samples, merge, prune
 from ._demonstrating import demo
-from ._looks import diff, explain, list_prompts, show, stats
+from ._looks import diff, explain, list_prompts, report, show, stats
 
 
 class InGroups(click.Group):
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 for command in (
-    *(demo, stats, list_prompts, show, explain, diff),
+    *(demo, stats, report, list_prompts, show, explain, diff),
     *(export_samples, import_samples, merge, cut, prune),
     *(reject, verify, salvage),
 ):

@@ -51,6 +51,29 @@ def stats(cache: Path, by: By | None, prices: Any, as_json: bool) -> None:
     say.print(f"prices: {'as given, else ' if own else ''}as of the run; the table of models is of {AS_OF}")
 
 
+@click.command(short_help="The same as one HTML page, with figures.")
+@cache()
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False), default="report.html")
+@click.option("--prices", type=click.File(), help="As for stats.")
+@as_json
+def report(cache: Path, out: Path, prices: Any, as_json: bool) -> None:
+    """Write what CACHE holds and what it saved as one HTML page with figures, OUT [default: report.html].
+
+    The page is whole: it fetches nothing, runs no script, and prints.
+    """
+    try:
+        from .._report import report as written
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
+    with plain_errors():
+        page = written(cache, json.load(prices) if prices else None)
+        out.write_text(page, encoding="utf-8")
+    if as_json:
+        say_json({"report": str(out), "bytes": len(page.encode())})
+    else:
+        click.echo(f"{out}: {len(page.encode()) / 1000:,.0f} kB; open it in any browser")
+
+
 @click.command("ls", short_help="List prompts.")
 @cache()
 @click.argument("text", required=False)
