@@ -131,4 +131,5 @@ def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
 
 def program() -> str:
     """The name of the program that runs, as a person knows it."""
-    return Path(sys.argv[0]).name or "python" if sys.argv else "python"
+    name = Path(sys.argv[0]).name if sys.argv else ""
+    return name.encode(errors="replace").decode() or "python"

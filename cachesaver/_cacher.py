@@ -10,6 +10,7 @@ from anyio.lowlevel import checkpoint
 from ._cache import Cache
 from ._desk import Desk
 from ._errors import CacheUnavailable
+from ._labels import check_label
 from ._prompt import as_prompt
 from ._rejection import Rejection
 from ._request import REJECTED, Response, chosen
@@ -70,6 +71,10 @@ class Cacher(Stage):
         return self._desk is not None and self.waits_for_work and self._desk.deal_at_once(tickets)
 
     async def reject(self, response: Response, reason: str = REJECTED, *, which: Sequence[int] | None = None) -> None:
+        if self.mode == "bypass":
+            await super().reject(response, reason, which=which)
+            return
+        check_label("reason", reason)
         positions = chosen(response, which)
         if self.mode == "offline":
             raise CacheUnavailable('with mode="offline" nothing is stored; reject it in a run with mode="reuse"')

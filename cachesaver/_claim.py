@@ -105,7 +105,8 @@ class Claim:
                     shelf.note(draw, places[position])
         for position in old:
             drawer.give_back_position(position)
-        drawer.used.update(self.positions)
+        for ordinal, position in zip(self.ordinals, self.positions, strict=True):
+            drawer.used[position] = (self.label, ordinal)
 
     def fill(self, position: int, draw: Draw) -> None:
         """The sample at *position* is there."""

@@ -67,7 +67,7 @@ class Collecting:
         if self._unstored or self._unrecorded:
             await self._commit([], [], [], entries)
         else:
-            await self.enter(entries)
+            await self.enter([*self._unentered, *entries])
 
     async def enter(self, entries: list[Entry]) -> None:
         """Add lines to the ledger, by a commit of their own."""
@@ -140,7 +140,8 @@ class Collecting:
             raise
         for rejection in rejections:
             if failure is None:
-                self._desk.shelves.reject(rejection.namespace, rejection.key, rejection.positions)
+                marked = [mark.position for mark in rejection.marks if mark not in settled.unknown]
+                self._desk.shelves.reject(rejection.namespace, rejection.key, marked)
             rejection.settle(settled.unknown, failure)
         self._unstored, placed = [], settled.placed
         self._unentered = entries if failure else []
@@ -162,7 +163,9 @@ class Collecting:
     def _deal_again(self, lost: list[tuple[Claim, Record]]) -> None:
         """Others got there first: these claims are dealt other positions."""
         for claim, record in lost:
-            claim.drawer.forget((record.request_id, record.ordinal))
+            draw = (record.request_id, record.ordinal)
+            if draw in claim.drawer.recorded:  # else its position was rejected meanwhile
+                claim.drawer.forget(draw)
         for claim in dict.fromkeys(claim for claim, _ in lost):
             self._desk.deal_again(claim)
 
@@ -189,10 +192,11 @@ class Collecting:
                     purchase.shelf.stocked([place.position])
                     self._desk.memory.put((purchase.shelf.key, place.position), draw.answer)
                 self._desk.memory.put((purchase.shelf.key, position), answer)
-                for index, claim in enumerate(purchase.shelf.on_order.pop(position)):
-                    if index == 0:
-                        self._charge(claim, place.position if claim in seen else position, draw)
-                    else:
+                waiting = purchase.shelf.on_order.pop(position)
+                payer = waiting[0] if waiting else purchase.buyers[0]
+                self._charge(payer, place.position if payer in seen else position, draw)
+                for claim in waiting:
+                    if claim is not payer:
                         self._desk.stage.tally.merge(draw.answer, len(claim.draws))
                     if claim in seen:
                         self._fill(purchase, claim, place.position, draw.answer, draw.rank)

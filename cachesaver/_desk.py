@@ -128,7 +128,7 @@ class Desk:
             account = self.accounts.of(claim.namespace, claim.ticket.prompt)
             account.answered(len(claim.positions))
             reused = (claim.draws[position].answer for position in claim.positions if position not in claim.paid)
-            for rank, answer in enumerate(reused):
+            for rank, answer in enumerate(reused, start=1 if claim.paid else 0):  # who bought has paid the prompt
                 self.stage.tally.cost_saved += account.reuse(answer, rank)
             if self.accounts.full:
                 entries = self.accounts.close()

@@ -58,7 +58,7 @@ class Drawer:
 
     def __init__(self, known: Sequence[Drawn] = ()) -> None:
         # Few containers, and what a replay never needs comes when it is needed: there may be millions of these.
-        self.used: set[int] = set()
+        self.used: dict[int, Draw] = {}  # the positions drawn in this run, and by which draw
         self.recorded: dict[Draw, int] = {}
         self.claims = 0  # tickets that have put some of it aside, and whose record is not made
         self._known = known  # what was recorded when this run began
@@ -104,9 +104,9 @@ class Drawer:
         for draw, position in [*self.recorded.items()]:
             if position in positions:
                 self.forget(draw)
-                if position in self.used:
-                    self.used.discard(position)
-                    self.give_back_ordinal(*draw)
+        for position in positions:
+            if position in self.used:  # not by whom it is recorded for, perhaps: it may have been stolen
+                self.give_back_ordinal(*self.used.pop(position))
 
     def _unreserve(self, position: int) -> None:
         reserved = self.reserved
@@ -151,7 +151,7 @@ class Drawer:
 
     def give_back_position(self, position: int) -> None:
         """Nothing was consumed: offer the position again."""
-        self.used.discard(position)
+        self.used.pop(position, None)
         self._floor = min(self._floor, position)
         self._steal_floor = min(self._steal_floor, position)
 
@@ -224,7 +224,7 @@ class Drawer:
         drawer = cls([Drawn(label, position, position) for position in positions])
         if not code & 1:
             drawer._known = ()
-        drawer.used.update(positions)
+        drawer.used.update((position, (label, position)) for position in positions)
         drawer._next[label] = len(positions)
         return drawer
 

@@ -188,7 +188,7 @@ class Intake:
                 position = shelf.order()
                 new.append(position)
             claim.positions.append(position)
-            drawer.used.add(position)
+            drawer.used[position] = draw
             if claim.label is not None:
                 shelf.note(draw, position)
         return new

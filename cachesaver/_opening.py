@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -19,10 +20,9 @@ from ._store import Store
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 _BUSY_SECONDS = 30.0
 _SCHEMA_STEPS = 20_000  # of SQLite's machine; to read our schema it takes 200
+_CAUTION = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0")  # for a file that is only looked at
 _PRAGMAS = (
-    "trusted_schema = OFF",
-    "cell_size_check = ON",
-    "mmap_size = 0",
+    *_CAUTION,
     "temp_store = MEMORY",
     "foreign_keys = ON",
     "journal_mode = PERSIST",
@@ -59,8 +59,8 @@ def connect_to_look(path: Path, lock: FileLock | None) -> sqlite3.Connection:
     _refuse_strangers(path)
     refuse_super_journal(path)
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-    with nullcontext() if lock is None else lock.exclusive() if writable and lock.writable else lock.shared():
-        connection = _connected(path, "rw" if writable else "ro")
+    with nullcontext() if lock is None else lock.shared():
+        connection = _connected(path, "rw" if writable else "ro", _CAUTION)
         try:
             connection.execute("PRAGMA temp_store = FILE")  # all assignments of a large cache, perhaps
             if not check_schema(connection, path):
@@ -141,12 +141,12 @@ def _end(journal: Path) -> bytes:
         return file.read()
 
 
-def _connected(path: Path, mode: str) -> sqlite3.Connection:
+def _connected(path: Path, mode: str, pragmas: Sequence[str] = _PRAGMAS) -> sqlite3.Connection:
     uri = f"{path.as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
     try:
         limit(connection)
-        for pragma in _PRAGMAS:
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()

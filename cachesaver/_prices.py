@@ -61,6 +61,8 @@ _EDITION = re.compile(r"(-\d{4}-\d{2}-\d{2}|-\d{8}|-latest|@.+)$")  # as in gpt-
 
 def checked(prices: Mapping[str, tuple[float, float]]) -> dict[str, Price]:
     """A user's own *prices*: (input, output) by the name of a model. Raises TypeError or ValueError."""
+    if not isinstance(prices, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError("prices must be a mapping, of (input, output) by the name of a model")
     own: dict[str, Price] = {}
     for model, price in prices.items():
         try:

@@ -10,6 +10,7 @@ from ._records import Usage
 _HOLDERS = (("usage",), ("usageMetadata",), ("usage", "tokens"), ("meta", "tokens"), ())
 _INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count")
 _OUTPUT = ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count")
+MOST = 2**40  #: tokens; more are no count, and would not fit into the sums of a ledger
 _THOUGHT = ("thoughtsTokenCount",)  # what Gemini counts beside its output
 
 
@@ -29,6 +30,7 @@ def usage_of(answer: Any) -> Usage | None:
 
 def _count(counts: dict[str, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
-        if type(counts.get(name)) is int:
-            return cast("int", counts[name])
+        count = counts.get(name)
+        if type(count) is int and 0 <= count < MOST:
+            return count
     return None

@@ -17,8 +17,9 @@ from ._files import beside
 from ._lock import FileLock
 from ._opening import limit, open_store, refuse_super_journal
 from ._prompt import Prompt, decode
+from ._records import Entry
 from ._rows import is_sealed, read_answer
-from ._schema import check_header, check_schema
+from ._schema import check_header, check_schema, stand_in
 
 Row = tuple[Any, ...]
 
@@ -33,6 +34,9 @@ _COLUMNS = {
         *("id", "namespace_id", "prompt_id", "request_id", "ordinal", "position", "delivered_at", "checksum"),
     ),
     "spills": ("id", "digest", "taken_in_at"),
+    "rejections": ("id", "prompt_id", "position", "reason", "rejected_at"),
+    "runs": ("id", "name", "program", "started_at"),
+    "ledger": ("id", "run_id", "namespace_id", *Entry._fields[2:], "entered_at"),
 }
 _BLOBS = ("key", "checksum")
 
@@ -95,7 +99,8 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
             limit(connection)
             connection.execute("PRAGMA trusted_schema = OFF")
             check_header(connection, path)
-            check_schema(connection, path)
+            if not check_schema(connection, path):
+                stand_in(connection)
             connection.text_factory = bytes
             yield connection
 
@@ -120,11 +125,12 @@ def _whole(connection: sqlite3.Connection, findings: Findings) -> Iterator[tuple
     keys: dict[int, bytes] = {}
     samples: set[tuple[int, int]] = set()
     names: dict[int, bytes] = {}
+    runs: set[int] = set()
     for table in _COLUMNS:
         for row in _rows(connection, table, findings):
             try:
                 text = _decoded(table, row)  # first: what is no text is not whole, and nothing may refer to it
-                problem = _problem(table, row, keys, samples, names)
+                problem = _problem(table, row, keys, samples, names, runs)
             except (TypeError, ValueError) as error:
                 text, problem = row, str(error)
             if problem is not None:
@@ -135,7 +141,12 @@ def _whole(connection: sqlite3.Connection, findings: Findings) -> Iterator[tuple
 
 
 def _problem(
-    table: str, row: Row, keys: dict[int, bytes], samples: set[tuple[int, int]], names: dict[int, bytes]
+    table: str,
+    row: Row,
+    keys: dict[int, bytes],
+    samples: set[tuple[int, int]],
+    names: dict[int, bytes],
+    runs: set[int],
 ) -> str | None:
     """What is wrong with *row*; a whole one is remembered for those that refer to it."""
     match table:
@@ -160,6 +171,14 @@ def _problem(
                 return "it refers to what is missing or damaged"
             if not is_sealed(names[name], keys[prompt], label, ordinal, position, *sealed):
                 return "its checksum is wrong"
+        case "rejections":
+            if (row[1], row[2]) not in samples:
+                return "it refers to what is missing or damaged"
+        case "runs":
+            runs.add(row[0])
+        case "ledger":
+            if row[1] not in runs or row[2] not in names:
+                return "it refers to what is missing or damaged"
         case _:
             pass
     return None

@@ -51,6 +51,9 @@ def contested(connection: Connection, records: Sequence[Record], unfit: Unfit) -
     holders = {place: {position: draw for draw, position in draws.items()} for place, draws in held.items()}
     for one in records:
         place, draw = (one.namespace, one.key), (one.request_id, one.ordinal)
+        if one.position in unfit.get(one.key, ()):
+            lost.append(one)
+            continue
         mine = held[place].setdefault(draw, one.position) == one.position
         if one.request_id is not None and not (mine and holders[place].setdefault(one.position, draw) == draw):
             lost.append(one)
@@ -63,12 +66,16 @@ def reject(connection: Connection, rejected: Sequence[Rejected], now: str) -> li
 
 
 def enter(connection: Connection, entries: Sequence[Entry], now: str) -> None:
-    """Add lines to the ledger."""
-    for run in {entry.run for entry in entries}:
-        connection.execute(sql.ADD_RUN, run)
+    """Add lines to the ledger. One that cannot be kept is left out: samples are worth more."""
     for entry in entries:
-        connection.execute(sql.ADD_NAMESPACE, (entry.namespace,))
-        connection.execute(sql.ADD_ENTRY, (entry.run.name, *entry[1:], now))
+        connection.execute("SAVEPOINT line")
+        try:
+            connection.execute(sql.ADD_RUN, entry.run)
+            connection.execute(sql.ADD_NAMESPACE, (entry.namespace,))
+            connection.execute(sql.ADD_ENTRY, (entry.run.name, *entry[1:], now))
+        except _ROW_ERRORS:
+            connection.execute("ROLLBACK TO line")
+        connection.execute("RELEASE line")
 
 
 def take_spill(connection: Connection, digest: str, now: str) -> bool:

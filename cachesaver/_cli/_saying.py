@@ -41,7 +41,7 @@ def plain_errors() -> Generator[None]:
         yield
     except BrokenPipeError:  # whoever read has read enough: click knows what to do
         raise
-    except (CacheError, OSError, ValueError, TypeError) as error:
+    except (CacheError, OSError, ValueError, TypeError, OverflowError) as error:
         raise click.ClickException(str(error)) from error
 
 
