@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import file_digest, sha256
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from . import _statements as sql
 from ._adding import Added, add
@@ -18,8 +19,9 @@ from ._errors import CacheUnavailable
 from ._files import beside
 from ._looking import PAGE, Look, looking
 from ._opening import open_store
+from ._prompt import Prompt, decode
 from ._records import Entry, Run
-from ._selection import Selection, matches
+from ._selection import Selection
 from ._stored import StoredSample, stored_samples, to_line
 
 MANIFEST = ".manifest.json"  #: behind the name of the file that it describes
@@ -55,7 +57,7 @@ def merge(into: Path, source: Path, step: Step) -> Added:
     if into.exists() and source.exists() and into.samefile(source):
         raise CacheUnavailable(f"{into} and {source} are the same file: there is nothing to merge")
     with looking(source) as look:
-        added = add(into, stored_samples(look), step)
+        added = add(into, stored_samples(look), step, grouped=True)
         _add_ledger(into, _ledger_entries(look))
     return added
 
@@ -78,25 +80,22 @@ def plan(path: Path, selection: Selection) -> tuple[Contents, Contents]:
 
 def prune(path: Path, new: Path, selection: Selection, step: Step) -> Added:
     """Copy the cache at *path* without what *selection* names into a new one, with all of its ledger."""
-    return _copied(path, new, selection.without, lambda entry: True, step)
+    return _copied(path, new, selection.without, None, step)
 
 
 def cut(path: Path, new: Path, selection: Selection, run: str | None, step: Step) -> dict[str, Any]:
     """Copy only what *selection* names into a new cache, and write a manifest beside it, which is returned.
 
-    With *run*, the namespaces are those that this run asked in.
+    With *run*, the namespaces are those that this run asked in. Of the ledger come the lines of the namespaces
+    and models that are copied. Raises `CacheUnavailable` if nothing is meant: then nothing is written.
     """
     if run is not None:
-        selection = Selection(_namespaces_of(path, run), selection.scopes, selection.bought_before)
-
-    def meant(entry: Entry) -> bool:
-        named = not selection.namespaces or matches(entry.namespace, selection.namespaces)
-        return named and run in (None, entry.run.name)
-
-    _copied(path, new, selection.only, meant, step)
-    told = {"from": path.name, "run": run, **asdict(selection)}
+        selection = replace(selection, namespaces=_namespaces_of(path, run), exactly=True)
+    _copied(path, new, selection.only, run or "", step)
+    scopes, before = list(selection.scopes), selection.bought_before
+    told = {"from": path.name, "run": run, "namespaces": sorted(selection.namespaces), "scopes": scopes}
     made = {"made_by": f"cachesaver {version('cachesaver')}", "made_at": _now(), "selection": told}
-    manifest = {**made, **described(new)}
+    manifest = {**made, **({"bought_before": before} if before else {}), **described(new)}
     manifest_of(new).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return manifest
 
@@ -136,28 +135,51 @@ def differing_from_manifest(path: Path) -> list[str]:
     if not manifest.exists():
         return []
     told = json.loads(manifest.read_text(encoding="utf-8"))
-    found = described(path)
-    same = found["content_sha256"] == told.get("content_sha256")
-    names = ("prompts", "samples", "assignments") if same else ("prompts", "samples", "assignments", "content_sha256")
+    if not isinstance(told, dict):
+        return [f"{manifest.name} is no manifest"]
+    said, found = cast("dict[str, Any]", told), described(path)
     return [
-        f"{manifest.name} says {name} {told.get(name)}, and the file has {found[name]}"
-        for name in names
-        if told.get(name) != found[name]
+        f"{manifest.name} says {name} {said.get(name)}, and the file has {found[name]}"
+        for name in ("prompts", "samples", "assignments", "content_sha256")
+        if said.get(name) != found[name]
     ]
 
 
-def _copied(path: Path, new: Path, choose: Choice, meant: Callable[[Entry], bool], step: Step) -> Added:
+def _copied(path: Path, new: Path, choose: Choice, run: str | None, step: Step) -> Added:
+    """*run* is that whose lines of the ledger are copied, "" for all that have to do with what is copied."""
     if new.exists():
         raise CacheUnavailable(f"{new} exists already; nothing was written. Choose another name for the new cache.")
+    models: set[str] = set()
+
+    def chosen(samples: Iterable[StoredSample]) -> Iterator[StoredSample]:
+        for sample in samples:
+            if (left := choose(sample)) is not None:
+                models.add(Prompt(decode(left.prompt)).model(left.scope))
+                yield left
+
     with looking(path) as look:
+        samples = chosen(stored_samples(look))
+        first = next(samples, None)
+        if first is None and run is not None:
+            raise CacheUnavailable(f"nothing in {path} is meant by that; nothing was written")
         try:
-            added = add(new, (left for sample in stored_samples(look) if (left := choose(sample)) is not None), step)
-            _add_ledger(new, ((entry, at) for entry, at in _ledger_entries(look) if meant(entry)))
+            added = add(new, chain([] if first is None else [first], samples), step, grouped=True)
+            entries = _ledger_entries(look)
+            if run is not None:
+                names = _names(new)
+                entries = ((e, at) for e, at in entries if run in ("", e.run.name) and e.namespace in names)
+                entries = ((e, at) for e, at in entries if e.model in models)
+            _add_ledger(new, entries)
         except BaseException:  # half a cache is worse than none
             for file in (new, *(beside(new, suffix) for suffix in ("-journal", ".lock"))):
                 file.unlink(missing_ok=True)
             raise
     return added
+
+
+def _names(path: Path) -> set[str]:
+    with looking(path) as look:
+        return {row[0] for row in look.rows("SELECT name FROM namespaces")}
 
 
 def _ledger_entries(look: Look) -> Iterator[tuple[Entry, str]]:
@@ -180,7 +202,7 @@ def _add_ledger(path: Path, entries: Iterable[tuple[Entry, str]]) -> None:
                     connection.execute(sql.ADD_ENTRY, (entry.run.name, *entry[1:], at))
 
 
-def _namespaces_of(path: Path, run: str) -> tuple[str, ...]:
+def _namespaces_of(path: Path, run: str) -> frozenset[str]:
     with looking(path) as look:
         rows = look.rows(
             "SELECT DISTINCT namespaces.name FROM ledger JOIN runs ON runs.id = run_id"
@@ -189,7 +211,7 @@ def _namespaces_of(path: Path, run: str) -> tuple[str, ...]:
         )
     if not rows:
         raise CacheUnavailable(f"{path} knows no run {run!r}. The runs it knows: cachesaver stats {path} --by run")
-    return tuple(row[0] for row in rows)
+    return frozenset(row[0] for row in rows)
 
 
 def _now() -> str:

@@ -201,7 +201,8 @@ class Drawer:
         if used != n or (self._returned and any(self._returned.values())) or len(self._known) not in (0, n):
             return None
         for position in range(n):
-            if position not in self.used or self.recorded.get((label, position)) != position:
+            draw = (label, position)
+            if self.used.get(position) != draw or self.recorded.get(draw) != position:
                 return None
         if any(drawn not in ((label, position, position) for position in range(n)) for drawn in self._known):
             return None

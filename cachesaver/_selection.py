@@ -13,9 +13,10 @@ from ._stored import StoredSample, Use
 class Selection:
     """Patterns as in a shell (`*`, `?`, `[…]`); what is left empty selects everything."""
 
-    namespaces: Sequence[str] = ()
+    namespaces: Collection[str] = ()
     scopes: Sequence[str] = ()
     bought_before: str | None = None  #: an ISO time
+    exactly: bool = False  #: the namespaces are names, not patterns
 
     def only(self, sample: StoredSample) -> StoredSample | None:
         """*sample* with those who drew it in these namespaces; None if it is not meant."""
@@ -40,7 +41,11 @@ class Selection:
         return not young and (not self.scopes or matches(sample.scope, self.scopes))
 
     def _in(self, use: Use) -> bool:
-        return matches(use.namespace, self.namespaces)
+        return self.names(use.namespace)
+
+    def names(self, namespace: str) -> bool:
+        """Whether *namespace* is one of those that are meant."""
+        return namespace in self.namespaces if self.exactly else matches(namespace, self.namespaces)
 
 
 def matches(name: str, patterns: Collection[str]) -> bool:

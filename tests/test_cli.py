@@ -16,7 +16,7 @@ import anyio
 import pytest
 from click.testing import CliRunner
 
-from cachesaver import Cache, Request, online
+from cachesaver import Cache, Request, _copying, online
 from cachesaver._cli import main
 from cachesaver._schema import APPLICATION_ID
 from cachesaver._tables import FIRST
@@ -109,10 +109,30 @@ class TestStats:
         # A call costs 100 millionths for the prompt and as much for each sample.
         assert [round(line["cost_spent"] * 1e6) for line in (a, b, c)] == [300, 200, 400]
         assert [round(line["cost_shared"] * 1e6) for line in (a, b, c)] == [150, 350, 400]
-        assert [round(line["cost_without"] * 1e6) for line in (a, b, c)] == [600, 900, 800]
+        assert [round(line["cost_without"] * 1e6) for line in (a, b, c)] == [600, 800, 800]
         ((model),) = figures["by_model"]
         assert (model["model"], model["input_tokens_spent"], model["output_tokens_spent"]) == ("tiny", 400, 50)
         assert [line["bought"] for line in figures["by_run"]] == [5, 0]
+
+    def test_a_line_that_does_not_fit_costs_no_sample(self, tmp_path: Path) -> None:
+        """Token counts beyond all sums, and a program whose name is no UTF-8."""
+
+        class Boasting(Chat):
+            def make(self, prompt: Any) -> Any:
+                return {"usage": {"prompt_tokens": 2**62, "completion_tokens": -1}}
+
+        requests = [Request(asked(f"{number}")) for number in range(4)]
+        run(tmp_path, *requests, model=Boasting())
+        script = tmp_path / "exp\udce9rience.py"
+        script.write_text(
+            "import anyio\nfrom cachesaver import Cache, online\n"
+            "async def main():\n    with Cache('.') as cache:\n"
+            "        async with online(str.upper, cache) as api: await api.request('p')\n"
+            "anyio.run(main)"
+        )
+        subprocess.run([sys.executable, script.name], cwd=tmp_path, check=True)
+        figures = told("stats", tmp_path)
+        assert (figures["samples"], figures["runs"]) == (5, 2)
 
     def test_as_tables(self, path: Path) -> None:
         done = cli("stats", path, COLUMNS="140")
@@ -272,6 +292,89 @@ class TestLines:
         assert done.exit_code == 1
         assert "line 2" in done.output
         assert problem in done.output
+
+
+class Stubborn(Chat):
+    """Says the same to everything."""
+
+    def make(self, prompt: Any) -> Any:
+        return "yes"
+
+
+def add_all(path: Path, source: Path, meanwhile: Any) -> Any:
+    """Merge, and do something else when the first samples are in."""
+    done: list[int] = []
+
+    def step(count: int) -> None:
+        if not done:
+            meanwhile()
+        done.append(count)
+
+    return _copying.merge(path, source, step)
+
+
+class TestCopies:
+    """What must hold of every copy."""
+
+    def test_equal_answers_are_samples_of_their_own(self, tmp_path: Path) -> None:
+        """S5: three times the same, bought at the same moment, are three."""
+        requests = [Request(asked("?"), 3, "votes")]
+        run(tmp_path / "a", *requests, model=Stubborn())
+        lines = cli("export", tmp_path / "a").stdout
+        assert told("import", tmp_path / "b", stdin=lines)["samples"] == 3
+        assert told("import", tmp_path / "b", stdin=lines)["known"] == 3
+        assert told("merge", tmp_path / "c", tmp_path / "a")["samples"] == 3
+        told("slice", tmp_path / "a", tmp_path / "d.db", "--namespace", "votes")
+        for copy in ("b", "c", "d.db"):
+            run(tmp_path / copy, *requests, mode="offline")
+
+    def test_while_a_program_writes_to_it(self, tmp_path: Path) -> None:
+        """D2, S5: neither loses a sample to the other."""
+        ours, theirs = Request(asked("?"), 600, "ours"), Request(asked("?"), 550, "theirs")
+        run(tmp_path / "a", ours)
+        added = add_all(tmp_path / "b" / "cache.db", tmp_path / "a" / "cache.db", lambda: run(tmp_path / "b", theirs))
+        assert (added.samples, told("stats", tmp_path / "b")["samples"]) == (600, 650)
+        run(tmp_path / "b", ours, theirs, mode="offline")
+
+    def test_a_prompt_that_is_damaged_stays_where_it_is(self, path: Path, tmp_path: Path) -> None:
+        """D5: it must not become the answer to another one."""
+        path.write_bytes(path.read_bytes().replace(b'"question":"2 + 2"', b'"question":"2 + 3"', 1))
+        assert "salvage" in cli("slice", path, tmp_path / "x.db", "--scope", "chat", status=1).stderr
+        assert "salvage" in cli("export", path, status=1).stderr
+
+    def test_salvage_keeps_rejections_and_the_ledger(self, path: Path, tmp_path: Path) -> None:
+        cli("reject", path, 1, 0)
+        saved = told("salvage", path, tmp_path / "saved.db")["saved"]
+        assert (saved["rejections"], saved["runs"], saved["ledger"]) == (1, 2, 6)
+        assert cli("export", tmp_path / "saved.db").stdout == cli("export", path).stdout
+        assert told("stats", tmp_path / "saved.db")["by_run"] == told("stats", path)["by_run"]
+
+    def test_not_over_the_cache_itself(self, path: Path) -> None:
+        """D5."""
+        before = path.read_bytes()
+        assert "the cache itself" in cli("export", path, path, status=1).stderr
+        assert path.read_bytes() == before
+
+    def test_into_an_older_copy(self, path: Path, tmp_path: Path) -> None:
+        """S5: what was drawn anew since the copy was made is drawn there, too."""
+        cli("import", tmp_path / "old", stdin=cli("export", path).stdout)
+        cli("reject", path, 1, 0)
+        request = Request(asked("2 + 2"), 2, "votes-2/a")
+        run(path, request)
+        told("merge", tmp_path / "old", path)
+        drawn = "SELECT ordinal, position FROM overview WHERE namespace = 'votes-2/a' AND rejected IS NULL ORDER BY 1"
+        assert rows(tmp_path / "old" / "cache.db", drawn) == rows(path, drawn) == [(0, 2), (1, 1)]
+
+    def test_positions_far_apart(self, tmp_path: Path) -> None:
+        """A prompt that was imported can be read."""
+        places = (0, 50_000, 100_000, 150_000)
+        samples = [{"scope": "chat", "prompt": "p", "answer": f"{p}", "position": p} for p in places]
+        cli("import", tmp_path, stdin="\n".join(map(json.dumps, samples)))
+        run(tmp_path, Request("p", 4), mode="offline")
+
+    def test_nothing_is_meant(self, path: Path, tmp_path: Path) -> None:
+        assert "nothing in" in cli("slice", path, tmp_path / "x.db", "--namespace", "votes2/*", status=1).stderr
+        assert not list(tmp_path.glob("x.db*"))
 
 
 class TestMerge:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anyio import create_task_group
+from anyio import create_task_group, fail_after
 
 from cachesaver import Cache, CacheError, Cacher, CacheUnavailable, Request, Response, Sample, local, online, request_id
+from cachesaver._prompt import Prompt
+from cachesaver._records import Record
 from cachesaver.testing import CountingModel
 
 pytestmark = pytest.mark.anyio
@@ -159,7 +161,7 @@ async def test_side_by_side(cache: Cache) -> None:
 
 async def test_where_nothing_can_be_rejected(cache: Cache) -> None:
     async with online(CountingModel(), cache, mode="bypass") as api:
-        with pytest.raises(ValueError, match="in no cache"):
+        with pytest.raises(ValueError, match="no Cacher in this stack"):
             await api.reject(await api.request("p"))
     async with online(CountingModel(), cache) as api:
         await api.request("p")
@@ -187,3 +189,48 @@ async def test_after_the_run(cache: Cache) -> None:
     await api.reject(response)
     async with api:
         assert (await api.request("p")).positions == [1]
+
+
+@pytest.mark.filterwarnings("ignore:request id 'b'")
+async def test_of_a_sample_that_was_recorded_for_another(cache: Cache) -> None:
+    """S6, S14: the draw that had it is offered again, and not the one it is recorded for."""
+    model = CountingModel()
+    async with Cacher(model, cache) as api:
+        await api.request("p", request_id="a")
+    async with Cacher(model, cache) as api:
+        stolen = await api.request("p", request_id="b")
+        assert stolen.positions == [0]
+        await api.reject(stolen)
+        with fail_after(10):
+            assert (await api.request("p", request_id="a", n=2)).positions == [1, 2]
+            assert (await api.request("p", request_id="b")).positions == [3]
+
+
+async def test_a_claim_that_came_late_to_a_rejected_sample(tmp_path: Path) -> None:
+    """S1: in a shared namespace, what one process rejects is not recorded for another that had it in hand."""
+    with Cache(tmp_path) as cache:
+        async with Cacher(CountingModel(), cache) as api:
+            response = await api.request("p", namespace="n", request_id="x")
+            await api.reject(response)
+        late = Record("n", Prompt("p").key("counting-model"), "y", 0, 0)
+        assert cache.settle([], [late], sole=True).result().lost == [late]
+        assert cache.settle([], [late], sole=False).result().lost == []
+
+
+async def test_over_another_cacher(tmp_path: Path) -> None:
+    """One that only passes on rejects where the samples are."""
+    with Cache(tmp_path / "upper") as upper, Cache(tmp_path / "lower") as lower:
+        async with Cacher(Cacher(CountingModel(), lower), upper, mode="bypass") as api:
+            await api.reject(await api.request("p"))
+            assert (await api.request("p")).positions == [1]
+
+
+async def test_a_rejection_that_raises_has_no_effect(cache: Cache) -> None:
+    """S2: neither in the file nor in this run."""
+    async with online(CountingModel(), cache) as api:
+        first = await api.request("p")
+        with pytest.raises(TypeError, match="reason must be a string"):
+            await api.reject(first, ValueError("no number"))  # type: ignore[arg-type]
+        with pytest.raises(CacheError, match="no sample 1"):
+            await api.reject(Response(Request("p"), (Sample("answer", 1),)))
+        assert (await api.request("p", n=2, namespace="other")).positions == [0, 1]

@@ -37,7 +37,7 @@ def test_a_folded_drawer_loses_nothing(recorded: list[Drawn], steps: list[tuple[
             if position is None:
                 drawer.give_back_ordinal(label, ordinal)
             else:
-                drawer.used.add(position)
+                drawer.used[position] = (label, ordinal)
                 taken.append((label, ordinal, position))
         elif step == "record" and taken:
             drawer.record(taken[-1][:2], taken[-1][2])
@@ -60,5 +60,5 @@ def test_what_is_folded() -> None:
         drawer = Drawer([Drawn(label, 0, 0)])
         assert drawer.folded() is None
         drawer.ordinals(label, 1)
-        drawer.used.add(0)
+        drawer.used[0] = (label, 0)
         assert drawer.folded() == folded

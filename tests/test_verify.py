@@ -58,7 +58,8 @@ class TestVerify:
         assert (done.returncode, done.stderr) == (0, "")
         assert (
             done.stdout
-            == "60 prompts whole, 300 samples whole, 1 namespaces whole, 300 assignments whole, 0 spills whole\n"
+            == "60 prompts whole, 300 samples whole, 1 namespaces whole, 300 assignments whole, 0 spills whole,"
+            " 0 rejections whole, 0 runs whole, 0 ledger whole\n"
         )
         assert state(cache.path.parent) == before
 
@@ -174,6 +175,9 @@ os._exit(0)
             "namespaces": 1,
             "assignments": 300,
             "spills": 0,
+            "rejections": 0,
+            "runs": 0,
+            "ledger": 0,
         }
         assert {name: before[name] for name in before} == {
             path.name: path.read_bytes() for path in cache.path.parent.iterdir() if path.is_file()

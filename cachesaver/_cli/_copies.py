@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,10 +26,15 @@ _DAYS = {"d": 1, "w": 7, "y": 365}
 def age(given: str) -> str:
     """The moment before which something is as old as *given*: 90d, 12w, 1y, or the date itself."""
     if match := re.fullmatch(r"(\d+)([dwy])", given):
-        moment = datetime.now(UTC) - timedelta(days=int(match[1]) * _DAYS[match[2]])
+        try:
+            moment = datetime.now(UTC) - timedelta(days=int(match[1]) * _DAYS[match[2]])
+        except OverflowError:
+            raise click.BadParameter(f"{given!r} is longer ago than there are dates") from None
         return moment.isoformat(timespec="milliseconds")
     try:
-        return datetime.fromisoformat(given).replace(tzinfo=UTC).isoformat(timespec="milliseconds")
+        moment = datetime.fromisoformat(given)
+        local = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return local.isoformat(timespec="milliseconds")
     except ValueError:
         raise click.BadParameter(f"{given!r} is no age such as 90d, 12w or 1y, and no date") from None
 
@@ -49,7 +55,7 @@ def export_samples(cache: Path, out: str, namespaces: tuple[str, ...], scopes: t
     from .._stored import stored_samples, to_line
 
     selection = Selection(namespaces, scopes)
-    with plain_errors(), looking(cache) as look, click.open_file(out, "w", encoding="utf-8") as lines:
+    with plain_errors(), looking(cache) as look, _written(out, cache) as lines:
         total = look.value("SELECT count(*) FROM samples")
         with progress("exporting", total if out != "-" else None) as step:
             for sample in stored_samples(look):
@@ -71,7 +77,7 @@ def import_samples(cache: Path, lines: IO[str], as_json: bool) -> None:
     from .._adding import add
 
     with plain_errors(), progress("importing") as step:
-        added = add(cache, _read(lines), step)
+        added = add(cache, _read(lines), step, grouped=False)
     _tell(added, as_json)
 
 
@@ -173,6 +179,19 @@ def prune(
         click.confirm(f"Write {new}?", abort=True)
     with plain_errors(), progress("copying", kept.samples) as step:
         pruned(cache, new, selection, step)
+
+
+@contextmanager
+def _written(out: str, cache: Path) -> Generator[IO[str]]:
+    """A file that has its name only when it is whole; never the cache itself."""
+    if out == "-":
+        yield sys.stdout
+        return
+    path = Path(out)
+    if path.exists() and path.samefile(cache):
+        raise ValueError(f"{path} is the cache itself: choose another name for the lines")
+    with click.open_file(out, "w", encoding="utf-8", atomic=True) as lines:
+        yield lines
 
 
 def _read(lines: Iterable[str]) -> Iterator[StoredSample]:
