@@ -77,7 +77,7 @@ def _opened(path: Path, lock: FileLock) -> Store:
             _create(path)
         refuse_super_journal(path)
         writable = lock.writable and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-        connection = _connected(path, "rw" if writable else "ro")
+        connection = _connected(path, "rw" if writable else "ro", _PRAGMAS)
         try:
             if not check_schema(connection, path):
                 upgrade(connection) if writable else stand_in(connection)
@@ -141,7 +141,7 @@ def _end(journal: Path) -> bytes:
         return file.read()
 
 
-def _connected(path: Path, mode: str, pragmas: Sequence[str] = _PRAGMAS) -> sqlite3.Connection:
+def _connected(path: Path, mode: str, pragmas: Sequence[str]) -> sqlite3.Connection:
     uri = f"{path.as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
     try:
@@ -171,7 +171,7 @@ def _create(path: Path) -> None:
     draft = beside(path, f".{secrets.token_hex(8)}.new")
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
-        with closing(_connected(draft, "rw")) as connection:
+        with closing(_connected(draft, "rw", _PRAGMAS)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
             write_schema(connection)
         if path.exists():  # and empty, or we were not here
