@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -54,4 +55,4 @@ def dollars(cost: float | None) -> str:
     """An amount with as many digits as it needs; a dash where it is not known."""
     if cost is None:
         return "-"
-    return f"${cost:,.2f}" if cost >= 1 or cost == 0 else f"${cost:.3g}" if cost >= 0.0001 else f"${cost:.1e}"
+    return f"${cost:,.2f}" if cost >= 1 or cost == 0 else f"${Decimal(f'{cost:.3g}'):f}"
