@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from enum import Enum
-from heapq import heappop, heappush, nsmallest
+from heapq import heapify, heappop, heappush, nsmallest
 from typing import TYPE_CHECKING
 
 from ._records import Drawn
@@ -134,14 +134,25 @@ class Drawer:
         returned = nsmallest(n, self._returned.get(label, ()))
         return [*returned, *range(start, start + n - len(returned))]
 
-    def ordinals(self, label: Label, n: int) -> list[int]:
-        """Take the next *n* ordinals of *label*."""
+    def ordinals(self, label: Label, n: int, again: Sequence[int] = ()) -> list[int]:
+        """Take the next *n* ordinals of *label*; those in *again* before others, where they were given back."""
+        if again:
+            own = self._taken_back(label, again[:n])
+            return [*own, *self.ordinals(label, n - len(own))] if len(own) < n else own
         ordinals = self.coming(label, n)
         if self._returned and (returned := self._returned.get(label)):
             for _ in range(min(n, len(returned))):
                 heappop(returned)
         self._next[label] = max(self._next.get(label, 0), ordinals[-1] + 1)
         return ordinals
+
+    def _taken_back(self, label: Label, ordinals: Sequence[int]) -> list[int]:
+        returned = [] if self._returned is None else self._returned.get(label, [])
+        taken = [ordinal for ordinal in ordinals if ordinal in returned]
+        for ordinal in taken:
+            returned.remove(ordinal)
+        heapify(returned)
+        return taken
 
     def give_back_ordinal(self, label: Label, ordinal: int) -> None:
         """Nothing was consumed: offer the ordinal again."""

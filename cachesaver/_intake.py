@@ -169,7 +169,7 @@ class Intake:
             label, drawer = None, Passing()
         else:
             drawer = shelves.drawer(namespace, shelf.key)
-        ordinals = drawer.ordinals(label, ticket.n) if given_ordinals is None else given_ordinals
+        ordinals = drawer.ordinals(label, ticket.n, ticket.redraws) if given_ordinals is None else given_ordinals
         claim = ticket.claim = Claim(ticket, shelves, shelf, drawer, namespace, label, ordinals)
         return claim
 

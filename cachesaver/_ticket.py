@@ -50,6 +50,9 @@ class Draw(NamedTuple):
 class Claim(Protocol):
     """What a stage has put aside for a ticket, to be given back if nobody takes it."""
 
+    ordinals: Sequence[int]
+    positions: list[int]
+
     def release(self) -> None: ...
 
 
@@ -72,6 +75,7 @@ class Ticket:
         "notices",
         "owner",
         "prompt",
+        "redraws",
         "request_id",
     )
 
@@ -83,6 +87,7 @@ class Ticket:
         self.namespace = namespace
         self.request_id = request_id
         self.label = request_id  # under which its draws are recorded
+        self.redraws: Sequence[int] = ()  # ordinals that it had before, and whose samples were rejected
         self.owner: Stage | None = None
         self.claim: Claim | None = None
         self.delegates: tuple[Ticket, ...] = ()  # tickets that ask on behalf of this one, and go when it goes

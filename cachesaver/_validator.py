@@ -74,7 +74,9 @@ class Validator(Stage):
         with answering(attempt.whole):
             for reason, positions in attempt.rejected().items():
                 await self.below.reject(positions, reason)
-            await self.below.submit([Attempt(attempt.whole, attempt.places, attempt.number + 1, self._judge)])
+            following = Attempt(attempt.whole, attempt.places, attempt.number + 1, self._judge)
+            following.redraws = attempt.rejected_ordinals()
+            await self.below.submit([following])
             return
         self._end_one()
 
@@ -121,6 +123,12 @@ class Attempt(Ticket):
     def kept(self) -> list[Draw]:
         """All samples of the request, when none is lacking."""
         return [place for place in self.places if place is not None]
+
+    def rejected_ordinals(self) -> list[int]:
+        """Those of the bad samples: two equal requests that ask again must not swap theirs, or a replay would."""
+        bad = {draw.position for draw, _ in self.faults}
+        drawn = () if self.claim is None else zip(self.claim.ordinals, self.claim.positions, strict=False)
+        return [ordinal for ordinal, position in drawn if position in bad]
 
     def rejected(self) -> dict[str, Response]:
         """The bad samples that are in a cache, by the reason."""

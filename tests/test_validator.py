@@ -83,6 +83,23 @@ async def test_those_at_once_too(cache: Cache) -> None:
     assert all(even(answer) is None for answer in got)
 
 
+async def test_equal_requests_at_once_keep_their_places(cache: Cache) -> None:
+    """S5: whoever asks again first (trio shuffles that) does not get what the other one will get in the replay."""
+    prompts = [f"p{number}" for number in range(20)]
+
+    async def run(model: CountingModel) -> list[list[str]]:
+        async with Validator(
+            Cacher(model, cache), lambda answer: "bad" if answer[-2:] in ("#0", "#1") else None
+        ) as api:
+            responses = await api.batch_request([Request(prompt) for prompt in prompts for _ in range(2)])
+            return [response.data for response in responses]
+
+    model = CountingModel(delay=1)
+    first = await run(model)
+    assert await run(model) == first
+    assert model.sold == 4 * len(prompts)
+
+
 async def test_after_the_last_attempt(cache: Cache) -> None:
     """The request fails; what was bought is kept, with the reason."""
     model = CountingModel()
