@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -11,7 +11,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anyio.lowlevel import current_token
 
 from ._labels import current_namespace, current_request_id
-from ._request import Request, Response
+from ._request import REJECTED, Request, Response
 from ._stage import Stage
 from ._stats import Stats
 
@@ -61,6 +61,10 @@ class Sync:
     def batch_request(self, requests: Iterable[Request]) -> list[Response]:
         """Ask all *requests* at once; answers in their order. Errors as `Stage.batch_request`."""
         return self._call(self._stack.batch_request, list(requests))
+
+    def reject(self, response: Response, reason: str = REJECTED, *, which: Sequence[int] | None = None) -> None:
+        """Mark samples so that nobody gets them any more; as `Stage.reject`."""
+        self._call(partial(self._stack.reject, response, reason, which=which))
 
     @contextmanager
     def map(

@@ -253,6 +253,12 @@ class TestBadInput:
 
 
 class TestUsage:
+    async def test_a_bad_sample_is_drawn_anew(self, server: ChatServer, cache: Cache) -> None:
+        """S14: rejected under the key that it is stored by."""
+        async with connected(server, cache) as api:
+            await api.reject(await api.request({**PROMPT, "extra_body": {"top_k": 3}}), "a refusal")
+            assert (await api.request({**PROMPT, "extra_body": {"top_k": 3}})).positions == [1]
+
     async def test_a_sample_carries_its_share(self, server: ChatServer, cache: Cache) -> None:
         """The prompt is paid once a call, and so it is counted once."""
         async with connected(server, cache) as api:

@@ -87,6 +87,13 @@ def test_the_blocks_own_error_comes_as_it_is(tmp_path: Path, backend: Backend) -
     assert model.sold == 1
 
 
+def test_a_bad_sample_is_drawn_anew(tmp_path: Path, backend: Backend) -> None:
+    """S14: in plain code as elsewhere."""
+    with Cache(tmp_path) as cache, cachesaver.sync(online(CountingModel(), cache), backend=backend) as api:
+        api.reject(api.request("p", n=2), "no number in it", which=[0])
+        assert api.request("p").positions == [2]
+
+
 def test_a_map_that_is_left_early_gives_back(tmp_path: Path, backend: Backend) -> None:
     """S14: what nobody took is the next one's."""
     model = CountingModel()

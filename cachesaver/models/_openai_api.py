@@ -21,7 +21,7 @@ from .._http._samples import without_aside
 from .._limits._resource import Resource
 from .._presets import online
 from .._prompt import Prompt
-from .._request import Response
+from .._request import REJECTED, Response
 from .._stats import Stats
 from ._completions import join, split
 
@@ -83,14 +83,13 @@ class AsyncCachedOpenAIAPI(AsyncContextManagerMixin):
             raise ValueError(f"the prompt asks for n={given!r} and the call for n={n!r}: give it once, as an argument")
         return await self._ask(bare, n, namespace, request_id)
 
+    async def reject(self, response: Response, reason: str = REJECTED, *, which: Sequence[int] | None = None) -> None:
+        """Mark samples of a response of `request`, so that nobody gets them any more; as `Stage.reject`."""
+        asked = replace(response.request, prompt=_keyed(response.request.prompt))
+        await self.batcher.reject(replace(response, request=asked), reason, which=which)
+
     async def _ask(self, bare: dict[str, Any], n: int, namespace: str | None, request_id: str | None) -> Response:
-        whole: dict[str, Any] = Prompt(bare).fresh()
-        extra: dict[str, Any] = whole.get("extra_body") or {}
-        sent = {name: value for name, value in whole.items() if name != "extra_body"} | extra
-        # The same prompt and samples as under the SDKs' own classes: what does not change the answer is
-        # sent and no part of the prompt; what they keep beside an answer is no part of it.
-        prompt = Prompt(prompt_within(sent), origin=whole, owned=True)
-        response = await self.batcher.request(prompt, n, namespace, request_id)
+        response = await self.batcher.request(_keyed(bare), n, namespace, request_id)
         samples = tuple(replace(sample, value=without_aside(sample.value)) for sample in response.samples)
         return replace(response, request=replace(response.request, prompt=bare), samples=samples)
 
@@ -103,6 +102,14 @@ class AsyncCachedOpenAIAPI(AsyncContextManagerMixin):
     def usages(self) -> list[CompletionUsage | None]:
         """What the server charged for each API request, in the order of its answers."""
         return self._model.usages
+
+
+def _keyed(bare: dict[str, Any]) -> Prompt:
+    """The same prompt as under the SDKs' own classes: what does not change the answer is sent, and no part of it."""
+    whole: dict[str, Any] = Prompt(bare).fresh()
+    extra: dict[str, Any] = whole.get("extra_body") or {}
+    sent = {name: value for name, value in whole.items() if name != "extra_body"} | extra
+    return Prompt(prompt_within(sent), origin=whole, owned=True)
 
 
 class _ChatModel:
