@@ -29,6 +29,7 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self.writable = True
+        self.patient = True  # else whoever would have to wait gets `CacheBusy` at once
         self._path = path
         self._descriptor: int | None = None
         if sys.platform != "win32":
@@ -75,6 +76,8 @@ class FileLock:
             try:
                 fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not self.patient:
+                    raise CacheBusy(f"another process writes to the cache beside {self._path} now.") from None
                 self._wait(kind)
 
         def _wait(self, kind: int) -> None:

@@ -18,7 +18,7 @@ from ._schema import check_header, check_schema, stand_in, upgrade, write_schema
 from ._store import Store
 
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
-_BUSY_SECONDS = 30.0
+_BUSY_SECONDS = 30.0  # to wait for programs that do not know our lock
 _SCHEMA_STEPS = 20_000  # of SQLite's machine; to read our schema it takes 200
 _CAUTION = ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0")  # for a file that is only looked at
 _PRAGMAS = (
@@ -143,7 +143,7 @@ def _end(journal: Path) -> bytes:
 
 def _connected(path: Path, mode: str, pragmas: Sequence[str]) -> sqlite3.Connection:
     uri = f"{path.as_uri()}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
     try:
         limit(connection)
         for pragma in pragmas:

@@ -30,6 +30,7 @@ class Store:
         self._connection = connection
         self._lock = lock
         self._writable = writable
+        (self._patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
         self._place = _place(path)
         self._doubtful: dict[Bought, Placed] = {}
         self._rejected: dict[bytes, frozenset[int]] = {}
@@ -167,6 +168,21 @@ class Store:
         """A transaction that sees the file as it is now; text comes as bytes."""
         with own_errors(self._path), self._lock.shared(), self._transaction("BEGIN"):
             yield self._connection
+
+    @contextmanager
+    def patient(self) -> Generator[None]:
+        """Wait for other processes inside the block, and be hasty again after it."""
+        self._lock.patient = True
+        self._connection.execute(f"PRAGMA busy_timeout = {self._patience}")
+        try:
+            yield
+        finally:
+            self.hasten()
+
+    def hasten(self) -> None:
+        """From now on what would have to wait for another process raises `CacheBusy`."""
+        self._lock.patient = False
+        self._connection.execute("PRAGMA busy_timeout = 0")
 
     @contextmanager
     def writing(self) -> Generator[tuple[sqlite3.Connection, str]]:

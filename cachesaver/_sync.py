@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -14,6 +15,7 @@ from ._labels import current_namespace, current_request_id
 from ._request import REJECTED, Request, Response
 from ._stage import Stage
 from ._stats import Stats
+from ._threads import unbroken
 
 T = TypeVar("T")
 
@@ -85,11 +87,13 @@ class Sync:
         return self._stack.stats
 
     def _call(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
-        asked = self._portal.start_task_soon(function, *args)
+        asked: list[Future[T]] = []
         try:
-            return asked.result()
+            unbroken(lambda portal: asked.append(portal.start_task_soon(function, *args)), self._portal)
+            return asked[0].result()
         except BaseException:  # such as Ctrl-C: then nobody takes the answer
-            asked.cancel()
+            for future in asked:
+                future.cancel()
             raise
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
 from cachesaver import Cache
 from cachesaver._demo._server import local_server
+from cachesaver._owner import Owner
 from cachesaver.testing import jumping
 
 from ._leaks import Leaks
@@ -39,6 +41,13 @@ def leaks(leaks_of_the_session: Leaks) -> Iterator[Leaks]:
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return jumping(request.param)
+
+
+@pytest.fixture(autouse=True)
+def place_of_reads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the tests, always the same, have the cache file read as on a slow disk: by its thread, after a wait."""
+    if crc32(request.node.nodeid.encode()) % 2:
+        monkeypatch.setattr(Owner, "look", Owner.submit)
 
 
 @pytest.fixture

@@ -53,6 +53,8 @@ class SlowCache(Cache):
 
         return super()._submit(slowly)
 
+    _look = _submit
+
 
 class BusyCache(Cache):
     """Its first commits fail."""

@@ -131,6 +131,8 @@ class Immediate(Cache):
         wait([future])
         return future
 
+    _look = _submit
+
 
 WAYS = {"scope": by_scope, "natively": natively, "scope, turns": by_scope_after, "natively, turns": natively_after}
 STRIDE = figure(7, 1)  # turns from one cancellation to the next

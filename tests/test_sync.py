@@ -14,6 +14,7 @@ from typing import Any, Literal
 import anyio
 import pytest
 import trio
+from anyio.from_thread import BlockingPortal
 
 import cachesaver
 from cachesaver import Cache, Closed, Request, namespace, online, request_id
@@ -22,6 +23,19 @@ from cachesaver.testing import CountingModel
 Backend = Literal["asyncio", "trio"]
 pytestmark = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 SOON = 20.0
+
+
+class Waiting(CountingModel):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    async def request(self, prompt: Any, n: int = 1) -> list[Any]:
+        self.asked.set()
+        await anyio.to_thread.run_sync(self.go_on.wait, SOON)
+        return await super().request(prompt, n)
 
 
 class Refusing(CountingModel):
@@ -129,25 +143,17 @@ def test_inside_a_running_loop(tmp_path: Path, backend: Backend) -> None:
 
 def test_nobody_waits_any_more(tmp_path: Path, backend: Backend) -> None:
     """S14, F6: Ctrl-C while it waits; the sample that was on its way is given to who asks next."""
-    asked, go_on = threading.Event(), threading.Event()
-
-    class Slow(CountingModel):
-        async def request(self, prompt: Any, n: int = 1) -> list[Any]:
-            asked.set()
-            await anyio.to_thread.run_sync(go_on.wait, SOON)
-            return await super().request(prompt, n)
-
     main = threading.main_thread().ident
     assert main == threading.get_ident()
 
     def strike() -> None:
-        asked.wait(SOON)
+        model.asked.wait(SOON)
         end = time.monotonic() + SOON
         while sys._current_frames()[main].f_code.co_name != "wait" and time.monotonic() < end:
             time.sleep(0.001)  # until it waits for its answer
         signal.pthread_kill(main, signal.SIGINT)
 
-    model = Slow()
+    model = Waiting()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with Cache(tmp_path) as cache, cachesaver.sync(online(model, cache), backend=backend) as api:
@@ -156,7 +162,30 @@ def test_nobody_waits_any_more(tmp_path: Path, backend: Backend) -> None:
             with pytest.raises(KeyboardInterrupt):
                 api.request("p")
             striking.join()
-            go_on.set()
+            model.go_on.set()
+            assert api.request("p").positions == [0]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert model.sold == 1
+
+
+def test_ctrl_c_between_asking_and_waiting(tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S14, F6: it strikes while the request is handed over; nobody takes what that buys, and the next one does."""
+    start = BlockingPortal.start_task_soon
+
+    def struck(self: BlockingPortal, *args: Any, **options: Any) -> Any:
+        started = start(self, *args, **options)
+        signal.raise_signal(signal.SIGINT)
+        return started
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    model = Waiting()
+    try:
+        with Cache(tmp_path) as cache, cachesaver.sync(online(model, cache), backend=backend) as api:
+            with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+                patched.setattr(BlockingPortal, "start_task_soon", struck)
+                api.request("p")
+            model.go_on.set()
             assert api.request("p").positions == [0]
     finally:
         signal.signal(signal.SIGINT, before)
