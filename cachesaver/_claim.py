@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ._drawer import Drawer, Label, Passing
-from ._records import Answer, Record
+from ._records import NONE, Answer, Record
 from ._shelves import Shelf, Shelves
 from ._ticket import Draw, Ticket
 
@@ -52,7 +52,7 @@ class Claim:
         self._shelves = shelves
         self._shelf = shelf
         self._drawer = drawer
-        self.paid: frozenset[int] = frozenset()  # the positions that were bought for it
+        self.paid = NONE  # the positions that were bought for it
         self.on_its_way = False  # complete, and being recorded before it is answered
         self._open = True
         self._released = False

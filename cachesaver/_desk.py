@@ -127,9 +127,11 @@ class Desk:
         if claim.namespace != NAMESPACE:  # that of a Cacher above, which keeps its own accounts
             account = self.accounts.of(claim.namespace, claim.ticket.prompt)
             account.answered(len(claim.positions))
-            reused = (claim.draws[position].answer for position in claim.positions if position not in claim.paid)
-            for rank, answer in enumerate(reused, start=1 if claim.paid else 0):  # who bought has paid the prompt
-                self.stage.tally.cost_saved += account.reuse(answer, rank)
+            rank = 1 if claim.paid else 0  # who bought has paid the prompt
+            for position in claim.positions:
+                if position not in claim.paid:
+                    self.stage.tally.cost_saved += account.reuse(claim.draws[position].answer, rank)
+                    rank += 1
             if self.accounts.full:
                 entries = self.accounts.close()
                 if not self.offline:

@@ -55,7 +55,7 @@ class Door(ABC):
         ticket = self.ticket(request)
         try:
             await self.submit([ticket])
-            await ticket.result()
+            await ticket.settlement()
             return respond(request, ticket)
         except BaseException:
             ticket.leave()
@@ -73,8 +73,6 @@ class Door(ABC):
             await self.submit(tickets)
             for ticket in tickets:
                 await ticket.settlement()
-            for ticket in tickets:
-                await ticket.result()
             return [respond(request, ticket) for request, ticket in zip(asked, tickets, strict=True)]
         except BaseException:
             for ticket in tickets:

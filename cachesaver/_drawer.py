@@ -7,7 +7,7 @@ from enum import Enum
 from heapq import heapify, heappop, heappush, nsmallest
 from typing import TYPE_CHECKING
 
-from ._records import Drawn
+from ._records import NONE, Drawn
 
 if TYPE_CHECKING:
     from ._shelves import Shelf
@@ -68,7 +68,7 @@ class Drawer:
         self._returned: dict[Label, list[int]] | None = None
         self._floor = 0  # every position below is used or reserved
         self._steal_floor = 0
-        self._stolen: frozenset[int] = frozenset()  # positions that went to another than the one they are recorded for
+        self._stolen = NONE  # positions that went to another than the one they are recorded for
         for drawn in known:
             self.recorded[drawn.request_id, drawn.ordinal] = drawn.position
 
@@ -126,15 +126,15 @@ class Drawer:
             return True
         return recorded != position and (draw[0] is not None or recorded in self._stolen)
 
-    def coming(self, label: Label, n: int) -> list[int]:
+    def coming(self, label: Label, n: int) -> Sequence[int]:
         """The next *n* ordinals of *label*; those given back come first."""
         start = self._next.get(label, 0)
         if self._returned is None:
-            return list(range(start, start + n))
+            return range(start, start + n)
         returned = nsmallest(n, self._returned.get(label, ()))
         return [*returned, *range(start, start + n - len(returned))]
 
-    def ordinals(self, label: Label, n: int, again: Sequence[int] = ()) -> list[int]:
+    def ordinals(self, label: Label, n: int, again: Sequence[int] = ()) -> Sequence[int]:
         """Take the next *n* ordinals of *label*; those in *again* before others, where they were given back."""
         if again:
             own = self._taken_back(label, again[:n])
@@ -206,16 +206,15 @@ class Drawer:
     def folded(self) -> Folded | None:
         """All that is in it, where that is the first positions in their order for one label; else None."""
         n = len(self.used)
-        if not 0 < n <= MOST_FOLDED or len(self._next) != 1 or n != len(self.recorded) or self._stolen:
+        if not 0 < n <= MOST_FOLDED or len(self._next) != 1 or self._stolen:
             return None
         ((label, used),) = self._next.items()
-        if used != n or (self._returned and any(self._returned.values())) or len(self._known) not in (0, n):
+        if used != n or (self._returned and any(self._returned.values())):
             return None
-        for position in range(n):
-            draw = (label, position)
-            if self.used.get(position) != draw or self.recorded.get(draw) != position:
-                return None
-        if any(drawn not in ((label, position, position) for position in range(n)) for drawn in self._known):
+        draws = [(label, position) for position in range(n)]
+        if self.used != dict(enumerate(draws)) or [*self.recorded.items()] != [*zip(draws, range(n), strict=True)]:
+            return None
+        if self._known and self._known != [(label, position, position) for position in range(n)]:
             return None
         code = n << 1 | bool(self._known)
         if label is None:

@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 
 from . import _statements as sql
 from ._errors import CacheCorrupt
-from ._records import Answer, Drawn, KnownPrompt, Stock
+from ._records import NONE, Answer, Drawn, KnownPrompt, Stock
 from ._rows import damaged_assignment, is_sealed, read_answer
 
-NONE: frozenset[int] = frozenset()
 MOST_HOLES = 100_000  #: a prompt's positions that may be free below its last; failed purchases leave a few
 
 Place = tuple[bytes, int]

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from ._errors import CacheCorrupt, CacheError
 
+NONE: frozenset[int] = frozenset()  #: one for all: Python makes another with each call, and its collector looks at each
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -48,7 +50,7 @@ class Stock(NamedTuple):
 
     positions: list[int]
     answers: dict[int, Answer | CacheCorrupt]
-    rejected: frozenset[int] = frozenset()
+    rejected: frozenset[int] = NONE
 
 
 class Drawn(NamedTuple):

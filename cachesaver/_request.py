@@ -110,7 +110,12 @@ def as_request(item: Any) -> Request:
 
 
 def respond(request: Request, ticket: Ticket) -> Response:
-    """The caller's own copies of what *ticket* got; warns, in the name of whoever called our caller."""
+    """The caller's own copies of what *ticket* got; warns, in the name of whoever called our caller.
+
+    Raises the request's own error.
+    """
+    if ticket.error is not None:
+        raise ticket.error
     for notice in ticket.notices:
         warnings.warn(notice, CacheSaverWarning, stacklevel=3)
     samples = [

@@ -10,10 +10,12 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from ._drawer import Draw, Drawer, Folded, Label, sole
-from ._records import Loaded, Stock
+from ._records import NONE, Loaded, Stock
 
 if TYPE_CHECKING:
     from ._claim import Claim
+
+NO_ORDERS: dict[int, list[Claim]] = {}  #: of every shelf that waits for nothing; nobody changes it
 
 
 class Shelf:
@@ -30,9 +32,9 @@ class Shelf:
         self.base = 0  # positions below it are out of bounds (refresh)
         self.end = end
         self.claims = 0  # tickets that have put some of it aside, and whose record is not made
-        self.holes: frozenset[int] = frozenset()
-        self.rejected: frozenset[int] = frozenset()  # stored, and given to nobody any more
-        self.on_order: dict[int, list[Claim]] = {}  # who waits for a position that is being bought
+        self.holes = NONE
+        self.rejected = NONE  # stored, and given to nobody any more
+        self.on_order = NO_ORDERS  # who waits for a position that is being bought
         self.drawn: dict[Draw, int] | None = None  # the lowest position that any namespace drew
 
     def known(self) -> int:
@@ -66,6 +68,8 @@ class Shelf:
         else:
             position = self.end
             self.end += 1
+        if not self.on_order:
+            self.on_order = {}
         self.on_order[position] = []
         return position
 
@@ -194,4 +198,5 @@ class Shelves:
                 shelf.base = shelf.end = stock.positions[-1] + 1 if stock.positions else 0
                 return
         shelf.stocked(position for position in stock.positions if position >= shelf.base)
-        shelf.rejected |= stock.rejected
+        if stock.rejected:
+            shelf.rejected |= stock.rejected

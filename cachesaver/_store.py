@@ -16,7 +16,7 @@ from . import _writes as writes
 from ._errors import CacheCorrupt, CacheError, CacheMoved, CacheSaverWarning, CacheUnavailable
 from ._faults import own_errors
 from ._lock import FileLock
-from ._records import Answer, Bought, Entry, KnownPrompt, Loaded, Placed, Query, Record, Rejected, Settled
+from ._records import NONE, Answer, Bought, Entry, KnownPrompt, Loaded, Placed, Query, Record, Rejected, Settled
 
 
 class Store:
@@ -110,7 +110,7 @@ class Store:
         """All rejected positions: few, so they are kept at hand."""
         for row, (key, position) in reads.rejections(connection, self._last_rejection):
             self._last_rejection = max(row, self._last_rejection)
-            self._rejected[key] = self._rejected.get(key, reads.NONE) | {position}
+            self._rejected[key] = self._rejected.get(key, NONE) | {position}
         return self._rejected
 
     def take_in(self) -> None:

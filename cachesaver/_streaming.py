@@ -110,8 +110,6 @@ class Responses:
         request = self._open.pop(ticket)
         self._room.set()
         try:
-            if ticket.error is not None:
-                raise ticket.error
             return respond(request, ticket)
         except BaseException:
             ticket.leave()
