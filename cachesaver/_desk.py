@@ -135,7 +135,7 @@ class Desk:
             if self.accounts.full:
                 entries = self.accounts.close()
                 if not self.offline:
-                    self.later(self._collecting.enter, entries)
+                    self.later(self._collecting.keeping.enter, entries)
 
     def reject(self, rejection: Rejection) -> None:
         """Store *rejection*, behind the records of all that was answered before."""

@@ -23,6 +23,8 @@ class Rejection:
 
     def settle(self, unknown: Collection[Rejected], failure: CacheError | None = None) -> None:
         """It is stored, but for what is *unknown* in the cache file; or there was a *failure*."""
+        if self._settled.is_set():
+            return
         strays = [mark.position for mark in self.marks if mark in unknown]
         if failure is not None:
             self._error = CacheError(f"nothing was rejected: {failure}")

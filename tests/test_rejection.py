@@ -8,9 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anyio import create_task_group, fail_after
+from anyio import create_task_group, fail_after, wait_all_tasks_blocked
 
-from cachesaver import Cache, CacheError, Cacher, CacheUnavailable, Request, Response, Sample, local, online, request_id
+from cachesaver import (
+    Cache,
+    CacheError,
+    Cacher,
+    CacheUnavailable,
+    Request,
+    Response,
+    Sample,
+    Stage,
+    StageCrashed,
+    local,
+    online,
+    request_id,
+)
+from cachesaver._collecting import Collecting
 from cachesaver._prompt import Prompt
 from cachesaver._records import Record
 from cachesaver.testing import CountingModel
@@ -234,3 +248,35 @@ async def test_a_rejection_that_raises_has_no_effect(cache: Cache) -> None:
         with pytest.raises(CacheError, match="no sample 1"):
             await api.reject(Response(Request("p"), (Sample("answer", 1),)))
         assert (await api.request("p", n=2, namespace="other")).positions == [0, 1]
+
+
+async def test_none_of_a_response(cache: Cache) -> None:
+    """Nothing to do, and nobody waits for it."""
+    async with online(CountingModel(), cache) as api:
+        first = await api.request("p")
+        with fail_after(5):
+            await api.reject(first, which=[])
+        assert (await api.request("p", namespace="other")).positions == [0]
+
+
+async def test_a_bug_on_its_way_to_the_file(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F9: who waits for a rejection, in the block or beside it, is told."""
+    told: list[CacheError] = []
+
+    async def reject(api: Stage, response: Response) -> None:
+        with pytest.raises(CacheError, match="reject it again") as raised:
+            await api.reject(response)
+        told.append(raised.value)
+
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    with fail_after(5):
+        async with create_task_group() as beside:
+            with pytest.raises(StageCrashed):
+                async with online(CountingModel(), cache) as api:
+                    first = await api.request("p")
+                    monkeypatch.setattr(Collecting, "_settle", broken)
+                    beside.start_soon(reject, api, first)
+                    await wait_all_tasks_blocked()
+    assert len(told) == 1

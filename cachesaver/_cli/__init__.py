@@ -7,7 +7,8 @@ import click
 from ._checking import reject, salvage, verify
 from ._copies import cut, export_samples, import_samples, merge, prune
 from ._demonstrating import demo
-from ._looks import diff, explain, list_prompts, report, show, stats
+from ._finding import diff, explain, list_prompts, show
+from ._summing import report, stats
 
 
 class InGroups(click.Group):

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def family_of(one: object) -> Any:
     """The module, httpx or httpx2, that the class of *one* comes from."""
-    kind = one if isinstance(one, type) else type(one)
+    return _family_of(one if isinstance(one, type) else type(one))
+
+
+@cache
+def _family_of(kind: type) -> Any:
     for base in kind.__mro__:
         root = base.__module__.partition(".")[0]
         if root in ("httpx", "httpx2"):
