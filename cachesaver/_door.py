@@ -56,7 +56,9 @@ class Door(ABC):
         try:
             await self.submit([ticket])
             await ticket.settlement()
-            return respond(request, ticket)
+            response = respond(request, ticket)
+            ticket.taken()
+            return response
         except BaseException:
             ticket.leave()
             raise
@@ -73,7 +75,10 @@ class Door(ABC):
             await self.submit(tickets)
             for ticket in tickets:
                 await ticket.settlement()
-            return [respond(request, ticket) for request, ticket in zip(asked, tickets, strict=True)]
+            responses = [respond(request, ticket) for request, ticket in zip(asked, tickets, strict=True)]
+            for ticket in tickets:
+                ticket.taken()
+            return responses
         except BaseException:
             for ticket in tickets:
                 ticket.leave()

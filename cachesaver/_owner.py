@@ -32,7 +32,7 @@ class Owner:
 
     Not one of an executor: those take nothing more once the program's main thread has ended, and what
     is bought until the very end shall be stored. While nothing is to be done, whoever asks may read by
-    itself, in its own thread: to wake another one and to be woken costs three times what a lookup does.
+    itself, in its own thread: to wake another one and to be woken costs more than a lookup does.
     """
 
     def __init__(self, path: Path) -> None:

@@ -110,7 +110,9 @@ class Responses:
         request = self._open.pop(ticket)
         self._room.set()
         try:
-            return respond(request, ticket)
+            response = respond(request, ticket)
+            ticket.taken()
+            return response
         except BaseException:
             ticket.leave()
             raise

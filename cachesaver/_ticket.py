@@ -173,6 +173,10 @@ class Ticket:
             raise self.error
         return self.draws
 
+    def taken(self) -> None:
+        """The caller has its samples, and gives none of them back."""
+        self.claim, self.delegates = None, ()  # they know this ticket: what knows each other only a collector frees
+
     def leave(self) -> None:
         """Nobody takes the answer any more: what was put aside for it is given back."""
         self._left = True

@@ -57,12 +57,12 @@ def test_a_folded_drawer_loses_nothing(recorded: list[Drawn], steps: list[tuple[
 def test_ordinals_that_were_given_back_go_to_whom_they_were() -> None:
     """S5, S14: else the lowest of them goes first."""
     drawer = Drawer()
-    assert drawer.ordinals("a", 3) == [0, 1, 2]
+    assert [*drawer.ordinals("a", 3)] == [0, 1, 2]
     for ordinal in (2, 0, 1):
         drawer.give_back_ordinal("a", ordinal)
     assert drawer.ordinals("a", 1, [1]) == [1]
     assert drawer.ordinals("a", 3, [2, 1]) == [2, 0, 3]
-    assert drawer.ordinals("a", 1, [2]) == [4]
+    assert [*drawer.ordinals("a", 1, [2])] == [4]
 
 
 def test_what_is_folded() -> None:

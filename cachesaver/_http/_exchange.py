@@ -67,6 +67,12 @@ class Exchange:
         self.refusal = error
         self.when_ready()
 
+    def taken(self) -> None:
+        """The caller has its answer, whole: what knows this exchange lets go of it."""
+        self.ticket.taken()
+        self._ticket = None
+        del self._request
+
     def leave(self) -> None:
         """The caller went away before it saw anything."""
         self._left = True

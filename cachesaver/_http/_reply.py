@@ -48,7 +48,9 @@ def _sampled(exchange: Exchange) -> Any:
     kind = exchange.question.dialect.frames.media_type if stream else "application/json"
     headers = {"content-type": kind, **answer.headers, HEADER: describe(draws)}
     content = answer.stream() if stream else answer.whole()
-    return exchange.family.Response(200, headers=headers, content=content, request=exchange.http)
+    response = exchange.family.Response(200, headers=headers, content=content, request=exchange.http)
+    exchange.taken()
+    return response
 
 
 def _live(exchange: Exchange) -> Any:
