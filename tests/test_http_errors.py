@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -293,3 +294,15 @@ class TestTrio:
 
         (answer,) = asked(on("trio", make, say("openai")))
         assert answer["choices"][0]["message"]["content"] == "answer 0"
+
+
+@pytest.mark.parametrize(("name", "colour"), CELLS)
+def test_every_client_tells_what_went_through_it(
+    server: ProviderServer, tmp_path: Path, name: str, colour: str
+) -> None:
+    """What it bought, and in the next run what it found."""
+    for bought in (2, 0):
+        ask = say(name, colour)
+        *_, stats = asked(ask_in(colour, name, server.url, ask, ask, lambda client: client.stats, cachedir=tmp_path))
+        counts = stats if isinstance(stats, dict) else asdict(stats)
+        assert (counts["requests"], counts["bought"], counts["hits"]) == (2, bought, 2 - bought)

@@ -67,7 +67,19 @@ def one_layer_of_retries(options: dict[str, Any], cachedir: Where, limiter: Limi
         options.setdefault("max_retries", 0)
 
 
-class DropIn:
+class Counted:
+    """A client that tells what went through it."""
+
+    _http_clients: tuple[Any, ...]  # over transports of ours
+
+    @property
+    def stats(self) -> Stats:
+        """What was asked through this client: samples, hits, calls, tokens, dollars."""
+        transports: dict[CachingTransport, None] = dict.fromkeys(http._transport for http in self._http_clients)
+        return sum((transport.stats for transport in transports), Stats())
+
+
+class DropIn(Counted):
     """The constructor of an SDK's client class that takes an `http_client`: it gets one with a cache underneath.
 
     *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
@@ -91,12 +103,8 @@ class DropIn:
     ) -> None:
         client = cached(self.make_http, self.http_kind, http_client, cachedir, limiter, namespace, mode)
         one_layer_of_retries(options, cachedir, limiter)
+        self._http_clients = (client,)
         cast("Any", super()).__init__(http_client=client, **options)
-
-    @property
-    def stats(self) -> Stats:
-        """What was asked through this client: samples, hits, calls, tokens, dollars."""
-        return cast("Any", self)._client._transport.stats
 
 
 class SyncDropIn(DropIn):

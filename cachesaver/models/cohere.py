@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from ._drop_in import (
     CACHEDIR,
+    Counted,
     Limiter,
     Mode,
     Where,
@@ -30,7 +31,7 @@ ON_TRIO = (
 )
 
 
-class _Sync:
+class _Sync(Counted):
     """What the sync clients have in common."""
 
     def __init__(
@@ -48,10 +49,11 @@ class _Sync:
         if httpx_client is None and timeout is None:
             timeout = TIMEOUT
         one_layer_of_retries(options, cachedir, limiter)
+        self._http_clients = (client,)
         cast("Any", super()).__init__(*args, httpx_client=client, timeout=timeout, **options)
 
 
-class _Async:
+class _Async(Counted):
     """What the async clients have in common."""
 
     def __init__(
@@ -69,6 +71,7 @@ class _Async:
         if httpx_client is None and timeout is None:
             timeout = TIMEOUT
         one_layer_of_retries(options, cachedir, limiter)
+        self._http_clients = (client,)
         cast("Any", super()).__init__(*args, httpx_client=client, timeout=timeout, **options)
         explain_trio(self)
 

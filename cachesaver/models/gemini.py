@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ._drop_in import CACHEDIR, Limiter, Mode, Where, missing, pair
+from ._drop_in import CACHEDIR, Counted, Limiter, Mode, Where, missing, pair
 
 try:
     import httpx2
@@ -15,7 +15,7 @@ except ImportError as error:
     raise ImportError(missing("google-genai", "gemini")) from error
 
 
-class Client(genai.Client):
+class Client(Counted, genai.Client):
     """`google.genai.Client`, and what it asks a model for is cached, through `aio` on trio as well.
 
     *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
@@ -38,7 +38,7 @@ class Client(genai.Client):
             httpx2, http.httpx_client, http.httpx_async_client, cachedir, limiter, namespace, mode, timeout=None
         )
         http = http.model_copy(update={"httpx_client": ours, "httpx_async_client": ours_async})
-        self._ours, self._ours_async = ours, ours_async
+        self._http_clients = ours, ours_async
         cast("Any", super()).__init__(http_options=http, **options)
         self._async = AsyncGemini(self)
 
@@ -50,19 +50,19 @@ class Client(genai.Client):
     def close(self) -> None:
         """Close this client; the SDK leaves one that it was given open."""
         super().close()
-        self._ours.close()
+        self._http_clients[0].close()
 
     def __del__(self) -> None:
         pass  # the SDK's would wait for what is in flight, in whichever thread collects garbage
 
 
-class AsyncGemini(_AsyncClient):
+class AsyncGemini(Counted, _AsyncClient):
     """`google.genai.Client(...).aio`, made with the arguments of `Gemini`."""
 
     def __init__(self, client: Client | None = None, **options: Any) -> None:
         client = client or Client(**options)
         super().__init__(client._api_client)  # pyright: ignore[reportPrivateUsage] (as the SDK makes it)
-        self._ours = client._ours_async  # pyright: ignore[reportPrivateUsage]
+        self._http_clients = client._http_clients
 
     @property
     def aio(self) -> AsyncGemini:
@@ -72,7 +72,7 @@ class AsyncGemini(_AsyncClient):
     async def aclose(self) -> None:
         """Close this client; the SDK leaves one that it was given open."""
         await super().aclose()
-        await self._ours.aclose()
+        await self._http_clients[1].aclose()
 
 
 Gemini = Client

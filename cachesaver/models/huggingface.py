@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import FunctionType, MethodType
 from typing import Any, cast
 
-from ._drop_in import CACHEDIR, Limiter, Mode, Where, async_client, cached, missing, on_trio, sync_client
+from ._drop_in import CACHEDIR, Counted, Limiter, Mode, Where, async_client, cached, missing, on_trio, sync_client
 
 try:
     import httpx2
@@ -20,7 +20,7 @@ ON_TRIO = (
 )
 
 
-class InferenceClient(huggingface_hub.InferenceClient):
+class InferenceClient(Counted, huggingface_hub.InferenceClient):
     """`huggingface_hub.InferenceClient`, and what it asks a model for is cached.
 
     *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
@@ -39,11 +39,12 @@ class InferenceClient(huggingface_hub.InferenceClient):
     ) -> None:
         super().__init__(*args, **options)
         client = cached(sync_client, httpx2.Client, None, cachedir, limiter, namespace, mode)
+        self._http_clients = (client,)
         self.exit_stack.callback(client.close)
         self._inner_post = MethodType(_with_session(huggingface_hub.InferenceClient._inner_post, client), self)
 
 
-class AsyncInferenceClient(huggingface_hub.AsyncInferenceClient):
+class AsyncInferenceClient(Counted, huggingface_hub.AsyncInferenceClient):
     """`huggingface_hub.AsyncInferenceClient`, on asyncio and on trio, and what it asks a model for is cached."""
 
     def __init__(
@@ -57,6 +58,7 @@ class AsyncInferenceClient(huggingface_hub.AsyncInferenceClient):
     ) -> None:
         super().__init__(*args, **options)
         client = cached(async_client, httpx2.AsyncClient, None, cachedir, limiter, namespace, mode)
+        self._http_clients = (client,)
         self._async_client = client
         self.exit_stack.push_async_callback(client.aclose)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ._drop_in import CACHEDIR, Limiter, Mode, Where, missing, on_trio, pair
+from ._drop_in import CACHEDIR, Counted, Limiter, Mode, Where, missing, on_trio, pair
 
 try:
     from mistralai.client import Mistral as _Mistral
@@ -20,7 +20,7 @@ ON_TRIO = (
 )
 
 
-class Mistral(_Mistral):
+class Mistral(Counted, _Mistral):
     """`mistralai.client.Mistral`, and what it asks a model for is cached.
 
     *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
@@ -43,16 +43,16 @@ class Mistral(_Mistral):
 
         ours, ours_async = pair(httpx2, client, async_client, cachedir, limiter, namespace, mode)
         refuse_trio(ours_async)
-        self._ours, self._ours_async = ours, ours_async
+        self._http_clients = ours, ours_async
         super().__init__(*args, client=ours, async_client=ours_async, **options)
 
     def __exit__(self, *exc_info: Any) -> None:
         cast("Any", super()).__exit__(*exc_info)
-        self._ours.close()  # the SDK leaves a client that it was given open
+        self._http_clients[0].close()  # the SDK leaves a client that it was given open
 
     async def __aexit__(self, *exc_info: Any) -> None:
         await cast("Any", super()).__aexit__(*exc_info)
-        await self._ours_async.aclose()
+        await self._http_clients[1].aclose()
 
 
 def refuse_trio(client: Any) -> None:

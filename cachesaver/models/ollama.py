@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from .._http._transport import CachingTransport
-from ._drop_in import CACHEDIR, Limiter, Mode, Where, missing
+from ._drop_in import CACHEDIR, Counted, Limiter, Mode, Where, missing
 
 try:
     import httpx
@@ -14,7 +14,7 @@ except ImportError as error:
     raise ImportError(missing("ollama", "ollama")) from error
 
 
-class Client(ollama.Client):
+class Client(Counted, ollama.Client):
     """`ollama.Client`, and what it asks a model for is cached.
 
     *cachedir* is a folder, an open `Cache`, or an entered stack over an `HTTPModel`;
@@ -36,9 +36,10 @@ class Client(ollama.Client):
         client = None if transport is None else httpx.Client(transport=transport)
         ours = CachingTransport(cachedir, limiter, namespace, mode=mode, client=client)
         cast("Any", super()).__init__(host, transport=ours, **options)
+        self._http_clients = (cast("Any", self)._client,)
 
 
-class AsyncClient(ollama.AsyncClient):
+class AsyncClient(Counted, ollama.AsyncClient):
     """`ollama.AsyncClient`, on asyncio and on trio, and what it asks a model for is cached; see `Client`."""
 
     def __init__(
@@ -55,6 +56,7 @@ class AsyncClient(ollama.AsyncClient):
         client = None if transport is None else httpx.AsyncClient(transport=transport)
         ours = CachingTransport(cachedir, limiter, namespace, mode=mode, client=client)
         cast("Any", super()).__init__(host, transport=ours, **options)
+        self._http_clients = (cast("Any", self)._client,)
 
 
 Ollama, AsyncOllama = Client, AsyncClient
