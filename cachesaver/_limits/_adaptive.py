@@ -7,16 +7,18 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-FIRST_WINDOW = 4  # requests at once before anything is known
-STEP = 1.05  # one probe of a level known to be refused; also what a refused probe takes back
-OVERSHOOT = STEP**3  # what a refusal during fast growth takes back: it is told late, so the rate has run past the limit
+FIRST_WINDOW = 8  # requests at once before anything is known
+STEP = 1.05  # one probe
+MARGIN = 1.02  # a refused rate falls so far below what was served, for just as much would soon be refused again
+OVERSHOOT = STEP**3  # what a refusal takes back at most: the rate may have been far below the limit before it grew
 NEAR = 0.85  # fast growth ends at this part of the refused rate; below 1 / OVERSHOOT, or it would resume at once
 GROWTH_S = 8.0  # fast growth: the rate grows e-fold in so many seconds
 GROWTH_N = 40.0  # and in so many requests at least: a slow rate shows late that it is too high
-HARSHEST = 0.5  # one refusal never costs more than this part of the rate, for a short measurement may be wrong
-MIN_PATIENCE = 20.0  # requests accepted before the next probe, at first
+HARSHEST = 2.0  # and where we rested longer than we sent: the rate is far off, but a short measurement may be wrong
+MIN_PATIENCE = 50.0  # requests accepted before the next probe, at first
 MAX_PATIENCE = 200.0  # and at last: about 0.5 % of the requests are refused probes
-PATIENCE_PER_S = 200 / 30  # so at last a probe takes 30 s at least: it may cost a whole second of rest
+RESTS = 30  # and it takes so many times the last rest: a probe may cost another one
+LONGEST_REST_S = 1.0  # or so much, where that was longer
 BINDING = 0.15  # part of the starts that a knob must have held up to be worth raising
 RECENT = 100  # accepted requests whose number at once is remembered
 RARE = 0.05  # part of them at or above a number at once for which that number counts as untried
@@ -34,6 +36,10 @@ class Stretch:
     first: float = math.nan  # first start since then that was not refused
     sent: int = 0  # started and not refused
     dry: bool = False  # whether even the first request after a rest was refused
+
+    @property
+    def rest(self) -> float:
+        return self.first - self.cut
 
 
 @dataclass(slots=True)
@@ -54,11 +60,13 @@ class Adaptive:
 
     Until the first refusal the rate is infinite and the window grows by one per success. The first refusal makes
     the rate what was served so far. From then on a knob that binds grows fast while it is well below the level last
-    refused, and above that by one small probe each time `patience` requests (and some seconds) went well; a refused
-    probe is taken back and doubles the patience, a probe that holds forgets the refused level.
+    refused, and above that by one small probe each time `patience` requests went well, for much longer than the last
+    rest took; a refused probe doubles the patience, a probe that holds forgets the refused level.
     A refusal is blamed on the window if so many at once were hardly ever accepted lately and the rate was not just
-    raised, else on the rate. If the rate was not raised since the last cut, the level itself is too high, and becomes
-    what was served since then. There is one cut per burst: refusals of requests started before the last one was told
+    raised, else on the rate. A refused window becomes one less than was refused. A refused rate becomes a little less
+    than what was served since the last cut, for from one refusal to the next that is what the provider takes, however
+    much it saves up; but it falls no further than is plausible, for before it grew we may have asked for less.
+    There is one cut per burst: refusals of requests started before the last one was told
     are ignored, and if the very first request after a rest is refused the provider is still dry, which says nothing.
     """
 
@@ -110,7 +118,8 @@ class Adaptive:
             self._good += 1
             self._paced += trial.paced
             self._narrow += trial.narrow
-            if self._good >= self._patience and now - self._since >= self._patience / PATIENCE_PER_S:
+            seconds = RESTS * min(LONGEST_REST_S, self._stretch.rest)
+            if self._good >= self._patience and now - self._since >= seconds:
                 self._probe(now)
 
     def refused(self, trial: Trial, now: float) -> None:
@@ -167,14 +176,12 @@ class Adaptive:
 
     def _cut_rate(self, at: float) -> None:
         refused, stretch = self.rate, self._stretch
-        rest, active = stretch.first - stretch.cut, at - stretch.first
-        used_up = stretch.dry and rest > LONG_REST_S
-        if self._raised in ("growth", "rate") and rest < active and not used_up:
-            self.rate /= STEP if self._raised == "rate" else OVERSHOOT
-            self._rate_refused = refused
-            return
+        rest, active = stretch.rest, at - stretch.first
         # A rest may be longer than the provider needed, but it needed a spacing, and of a long one all but a second.
         needed = max(min(rest, 1 / refused), rest / 4, rest - 1)
         measured = (stretch.sent + PART_LEFT) / max(active + needed, 1 / refused)
-        self.rate = min(max(measured, 0 if used_up else HARSHEST * refused), refused / STEP)
-        self._rate_refused = min(refused, max(measured, self.rate) * STEP)
+        least = refused / (OVERSHOOT if rest < active else HARSHEST)
+        if stretch.dry and rest > LONG_REST_S:  # a used-up budget: its period was measured well
+            least = 0.0
+        self.rate = max(least, min(measured, refused) / MARGIN)
+        self._rate_refused = min(refused, self.rate * OVERSHOOT)
