@@ -10,11 +10,11 @@ from typing import Literal
 FIRST_WINDOW = 8  # requests at once before anything is known
 STEP = 1.05  # one probe
 MARGIN = 1.02  # a refused rate falls so far below what was served, for just as much would soon be refused again
-OVERSHOOT = STEP**3  # what a refusal takes back at most: the rate may have been far below the limit before it grew
+OVERSHOOT = STEP**3  # by what a refusal divides the rate at most, as it may have been far below the limit until it grew
+HARSHEST = 2.0  # and where we rested longer than we sent before it: the rate is far too high, or we measured too short
 NEAR = 0.85  # fast growth ends at this part of the refused rate; below 1 / OVERSHOOT, or it would resume at once
 GROWTH_S = 8.0  # fast growth: the rate grows e-fold in so many seconds
 GROWTH_N = 40.0  # and in so many requests at least: a slow rate shows late that it is too high
-HARSHEST = 2.0  # and where we rested longer than we sent: the rate is far off, but a short measurement may be wrong
 MIN_PATIENCE = 50.0  # requests accepted before the next probe, at first
 MAX_PATIENCE = 200.0  # and at last: about 0.5 % of the requests are refused probes
 RESTS = 30  # and it takes so many times the last rest: a probe may cost another one
@@ -39,6 +39,7 @@ class Stretch:
 
     @property
     def rest(self) -> float:
+        """How long nothing was sent after the cut."""
         return self.first - self.cut
 
 
@@ -65,9 +66,10 @@ class Adaptive:
     A refusal is blamed on the window if so many at once were hardly ever accepted lately and the rate was not just
     raised, else on the rate. A refused window becomes one less than was refused. A refused rate becomes a little less
     than what was served since the last cut, for from one refusal to the next that is what the provider takes, however
-    much it saves up; but it falls no further than is plausible, for before it grew we may have asked for less.
-    There is one cut per burst: refusals of requests started before the last one was told
-    are ignored, and if the very first request after a rest is refused the provider is still dry, which says nothing.
+    much it saves up; but it falls by no more than `OVERSHOOT` or `HARSHEST`, for we may have asked for less until it
+    grew, and few requests measure badly. There is one cut per burst: refusals of requests started before the last one
+    was told are ignored, and if the very first request after a rest is refused the provider is still dry, which says
+    nothing.
     """
 
     def __init__(self) -> None:

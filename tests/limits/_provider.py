@@ -74,7 +74,10 @@ class Window:
 
 
 class Provider:
-    """Answers after *seconds*; refuses what is above its limits, for each key on its own, and sooner."""
+    """Answers after *seconds*; refuses what is above its limits, for each key on its own, and sooner.
+
+    Requests take *late* seconds until they are there.
+    """
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class Provider:
         retry_after: bool = True,
         announces: bool = False,
         refuses_after: float = 0.05,
+        late: Callable[[], float] | None = None,
     ) -> None:
         self._make = limit
         self._limits: dict[Any, Any] = {}
@@ -93,6 +97,7 @@ class Provider:
         self._retry_after = retry_after
         self._announces = announces
         self._refuses_after = refuses_after
+        self._late = late
         self.in_use: dict[Any, int] = {}
         self.peak: dict[Any, int] = {}
         self.accepted: list[tuple[float, Any]] = []  # when, and with which key
@@ -100,6 +105,8 @@ class Provider:
 
     async def answer(self, resource: Any) -> dict[str, str]:
         """The headers of an answer."""
+        if self._late is not None:
+            await sleep(self._late())
         key, now = resource.data, current_time()
         limit = self._limits.setdefault(key, self._make() if self._make else None)
         busy = self.in_use.get(key, 0)

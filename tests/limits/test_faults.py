@@ -13,6 +13,7 @@ import pytest
 from anyio import create_task_group, current_time, fail_after, move_on_after, sleep, wait_all_tasks_blocked
 
 from cachesaver import Dispatcher, LeakyBucket, NoResources, RoundRobinLimiter
+from cachesaver._limits._adaptive import FIRST_WINDOW
 from cachesaver._limits._pushback import Fate, read
 from cachesaver._limits._rate import Meter
 
@@ -174,7 +175,7 @@ class TestRaces:
                 for _ in range(50):
                     tasks.start_soon(hold, limiter)
                 await wait_all_tasks_blocked()
-                assert "5 requests in flight" in repr(limiter)
+                assert f"{FIRST_WINDOW + 1} requests in flight" in repr(limiter)
                 tasks.cancel_scope.cancel()
 
     async def test_namespaces_that_have_left(self) -> None:
