@@ -695,7 +695,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def head(self, status: int, media: str, length: tuple[str, str]) -> None:
         self.send_response(status)
-        noise = {"content-type": media, "x-ratelimit-remaining": "9", "set-cookie": "a=b"}
+        noise = {"content-type": media, "x-ratelimit-remaining": "9000", "set-cookie": "a=b"}
         squeeze = {"content-encoding": self.provider.encoding} if self.provider.encoding else {}
         for name, value in (noise | squeeze | self.extra | dict([length])).items():
             self.send_header(name, value)

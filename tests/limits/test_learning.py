@@ -150,12 +150,6 @@ def test_control_a_refusal_costs_the_same_whatever_was_served(monkeypatch: pytes
     assert min(pressed_soon(seed, strict=True)[0] for seed in range(6)) < 0.985
 
 
-def test_control_a_probe_waits_half_a_minute_though_it_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """L4: and a rate that was measured too low stays low."""
-    monkeypatch.setattr(_adaptive, "RESTS", 1000)
-    assert min(pressed_soon(seed, strict=True)[0] for seed in range(6)) < 0.985
-
-
 def test_control_without_learning(monkeypatch: pytest.MonkeyPatch) -> None:
     """L4: with a hundred at once, always, most are refused."""
     monkeypatch.setattr(_adaptive.Adaptive, "refused", _adaptive.Adaptive.returned)
