@@ -43,7 +43,7 @@ def collected() -> Iterator[list[str]]:
         ours += [
             kind.__qualname__
             for kind, count in kinds.items()
-            if count >= MANY and kind.__module__.startswith("cachesaver")
+            if count >= MANY // 2 and kind.__module__.startswith("cachesaver")
         ]
     finally:
         gc.set_debug(0)
