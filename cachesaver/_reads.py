@@ -57,6 +57,13 @@ def draws(
     return found
 
 
+def unused(connection: Connection, found: Mapping[tuple[str, bytes], Sequence[Drawn]]) -> set[str]:
+    """Those of the namespaces whose draws were *found*, or not, that have drawn nothing at all."""
+    names = {namespace for namespace, _ in found} - {namespace for (namespace, _), drawn in found.items() if drawn}
+    known = {name for (name,), _ in _rows(connection, sql.NAMESPACES, [(name,) for name in names])}
+    return names - known
+
+
 def lowest(connection: Connection, labels: Iterable[Label]) -> dict[Label, int]:
     """The lowest position that any namespace recorded under each label, where one did."""
     found: dict[Label, int] = {}

@@ -62,11 +62,15 @@ class Drawn(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """The reply to a `Query`: every stock and draw that was asked for, and the labels found."""
+    """The reply to a `Query`: every stock and draw that was asked for, and the labels found.
+
+    Of the namespaces that were asked for, those that are `unused` have drawn nothing of any prompt.
+    """
 
     stocks: dict[bytes, Stock]
     draws: dict[tuple[str, bytes], list[Drawn]]
     labels: dict[tuple[bytes, str, int], int]
+    unused: Collection[str] = ()
 
 
 class Bought(NamedTuple):

@@ -104,6 +104,7 @@ class Shelves:
         self._fresh = fresh  # refresh: what was stored before this run is out of bounds
         self._shared = shared  # other processes draw from the same drawers
         self._an_id_was_found = False
+        self._new: set[str] = set()  # namespaces that had drawn nothing when they were first asked about
 
     def learn(self, loaded: Loaded) -> None:
         """Take in what the cache holds."""
@@ -112,11 +113,12 @@ class Shelves:
         for (namespace, key), records in loaded.draws.items():
             drawer = self.find_drawer(namespace, key)
             if drawer is None:
-                drawer = Drawer() if self._shared else Drawer(records)
-                self._drawers.setdefault(namespace, {})[key] = drawer
+                drawer = self._keep(namespace, key, Drawer() if self._shared else Drawer(records))
             if self._shared:
                 for draw, position in sole(records).items():
                     drawer.record(draw, position)
+        if not self._shared:
+            self._new.update(loaded.unused)
         for (key, label, ordinal), position in loaded.labels.items():
             self.shelf(key).note((label, ordinal), position)
 
@@ -132,7 +134,7 @@ class Shelves:
         drawers = self._drawers.get(namespace)
         drawer = None if drawers is None else drawers.get(key)
         if drawers is None or drawer is None:
-            return None
+            return self._keep(namespace, key, Drawer()) if namespace in self._new else None
         if not isinstance(drawer, Drawer):
             drawer = drawers[key] = Drawer.unfolded(drawer)
         return drawer
@@ -189,6 +191,10 @@ class Shelves:
     def place_of_others(self, shelf: Shelf, drawer: Drawer, label: Label) -> int | None:
         """Before one is bought: a position recorded for another id, while no id of this run has been found."""
         return None if self._an_id_was_found or self._shared else drawer.lowest_of_others(shelf, label)
+
+    def _keep(self, namespace: str, key: bytes, drawer: Drawer) -> Drawer:
+        self._drawers.setdefault(namespace, {})[key] = drawer
+        return drawer
 
     def _stock(self, key: bytes, stock: Stock) -> None:
         shelf = self.find_shelf(key)

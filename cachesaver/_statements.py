@@ -41,6 +41,8 @@ CROSS JOIN assignments ON namespace_id = namespaces.id AND prompt_id = prompts.i
 ORDER BY assignments.id""",
 )
 
+NAMESPACES = _for_each_size("namespace", "SELECT number FROM asked CROSS JOIN namespaces ON name = namespace")
+
 LOWEST_OF_LABEL = _for_each_size(
     "key, label, nth",
     f"""

@@ -46,10 +46,12 @@ class Store:
         """What the file knows of all that *query* asks."""
         with self.reading() as connection:
             unfit = self._unfit(connection)
+            draws = reads.draws(connection, query.draws, unfit)
             return Loaded(
                 reads.stocks(connection, query.stocks, unfit),
-                reads.draws(connection, query.draws, unfit),
+                draws,
                 reads.lowest(connection, query.labels),
+                reads.unused(connection, draws),
             )
 
     def read(self, places: Iterable[tuple[bytes, int]]) -> dict[tuple[bytes, int], Answer | CacheCorrupt]:

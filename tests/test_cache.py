@@ -33,7 +33,7 @@ from cachesaver import (
     _lock,
     _opening,
 )
-from cachesaver._records import Answer, Bought, Drawn, KnownPrompt, Placed, Query, Record, Usage
+from cachesaver._records import Answer, Bought, Drawn, KnownPrompt, Placed, Query, Record, Rejected, Usage
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="flock, fork, limits and modes are POSIX")
 
@@ -222,6 +222,15 @@ class TestSamples:
         cache.commit([], [Record("run", key("p"), name, 0, 1) for name in names]).result()
         loaded = cache.load(Query({}, [("run", key("p"))])).result()
         assert loaded.draws["run", key("p")] == [Drawn(name, 0, at) for at in (0, 1) for name in names]
+
+    def test_namespaces_that_have_drawn_nothing(self, cache: Cache) -> None:
+        """Those with a record of any prompt are not told of, nor those whose samples were all rejected."""
+        samples = [bought("p", 0, "a"), bought("q", 0, "b")]
+        cache.commit(samples, [Record("run", key("p"), None, 0, 0), Record("strict", key("q"), None, 0, 0)]).result()
+        cache.settle([], [], [Rejected(key("q"), 0, "bad")], sole=False).result()
+        names = [(name, key(prompt)) for name in ("run", "strict", "new") for prompt in ("p", "q")]
+        assert cache.load(Query({}, names)).result().unused == {"new"}
+        assert cache.load(Query({}, [("run", key("q")), ("strict", key("q"))])).result().unused == set()
 
     def test_a_label_is_found_at_its_lowest_position(self, cache: Cache) -> None:
         samples = [bought("p", n, f"a{n}") for n in range(3)]

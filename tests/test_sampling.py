@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from pathlib import Path
+
 import anyio
 import pytest
 
 from cachesaver import Cache, CacheMiss, Cacher, Request, Response, local, online
+from cachesaver._records import Loaded, Query
 from cachesaver.testing import CountingModel
 
 from ._asking import gather
@@ -24,6 +28,32 @@ async def test_a_namespace_never_gets_a_sample_twice(stack, cache: Cache) -> Non
     assert first.data + second.data == ["p#0", "p#1", "p#2", "p#3", "p#4"]
     assert first.positions + second.positions == [0, 1, 2, 3, 4]
     assert first.cached == [False, False]
+
+
+class Counting(Cache):
+    """Counts how often its file is asked who has drawn what."""
+
+    asked = 0
+
+    def load(self, query: Query) -> Future[Loaded]:
+        self.asked += bool(query.draws)
+        return super().load(query)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+async def test_a_new_namespace_is_looked_up_once(stack, tmp_path: Path) -> None:
+    """S2, S5: it has drawn nothing, of whatever prompt; one that an earlier run has used may have."""
+    prompts = ["p", "q", "r"]
+    with Counting(tmp_path) as cache:
+        for lookups in (1, len(prompts)):
+            async with stack(CountingModel(), cache) as api:
+                for prompt in prompts:
+                    await api.request(prompt, namespace="a")
+                before = cache.asked
+                for prompt in prompts * 2:
+                    response = await api.request(prompt, n=2, namespace="b")
+                    assert response.cached[0] or response.positions == [2, 3]
+            assert cache.asked - before == lookups
 
 
 @pytest.mark.parametrize("stack", STACKS)
