@@ -50,11 +50,11 @@ Turn = Callable[[], Awaitable[None]]
 @click.command()
 @click.option("--seconds", default=40.0, show_default=True, help="For how long each contender asks.")
 @click.option("--turns", default=20_000, show_default=True, help="Turns of each measurement.")
-@click.option("--short", is_flag=True, help="A few seconds: to see that it runs.")
+@click.option("--short", is_flag=True, help="Less than a second each: to see that it runs.")
 def main(seconds: float, turns: int, short: bool) -> None:
     """What a turn costs, and what comes through."""
     if short:
-        seconds, turns = 1.5, 500
+        seconds, turns = 0.7, 500
     console = Console(width=max(110, Console().width))
     console.print(cost_table(turns, repeats=1 if short else 7))
     for strict in (True, False):

@@ -135,7 +135,7 @@ def pressed_soon(seed: int, *, strict: bool) -> tuple[float, float]:
 @pytest.mark.parametrize("strict", [True, False])
 def test_the_limit_is_found_soon(strict: bool) -> None:
     """L4: nearly all of the first 45 seconds is used, whatever the chance, and hardly anything refused."""
-    outcomes = [pressed_soon(seed, strict=strict) for seed in range(6)]
+    outcomes = [pressed_soon(seed, strict=strict) for seed in range(4)]
     assert min(served for served, _ in outcomes) >= 0.985
     assert max(refused for _, refused in outcomes) <= 0.01
 
@@ -147,14 +147,16 @@ def test_control_a_refusal_costs_the_same_whatever_was_served(monkeypatch: pytes
         self._rate_refused, self.rate = self.rate, self.rate / _adaptive.OVERSHOOT
 
     monkeypatch.setattr(_adaptive.Adaptive, "_cut_rate", cut)
-    assert min(pressed_soon(seed, strict=True)[0] for seed in range(6)) < 0.985
+    assert min(pressed_soon(seed, strict=True)[0] for seed in range(4)) < 0.985
 
 
 def test_control_without_learning(monkeypatch: pytest.MonkeyPatch) -> None:
     """L4: with a hundred at once, always, most are refused."""
     monkeypatch.setattr(_adaptive.Adaptive, "refused", _adaptive.Adaptive.returned)
     provider = CASES["20 a second, five at once"].make(lambda: 1.0)
-    assert pressed("trio", provider, 1)[1] > 0.1
+    name, options = jumping("trio", patience=0)
+    anyio.run(press, provider, 1, None, 60.0, backend=name, backend_options=options)
+    assert len(provider.refused) > 0.1 * len(provider.accepted)
 
 
 def test_a_limit_that_is_raised() -> None:
