@@ -86,9 +86,11 @@ class Exchange:
 
     def streams(self, n: int) -> bool:
         """Whether a call for *n* samples is all that this exchange waits for, and may be seen as it arrives."""
-        claim: Any = self.ticket.claim
+        if self._ticket is None:  # the answer was taken
+            return False
+        claim: Any = self._ticket.claim
         missing = self._request.n if claim is None else claim.missing
-        waits = not self._left and not self.ticket.answered
+        waits = not self._left and not self._ticket.answered
         return self.question.stream and self.pipe is None and waits and n == missing == self._request.n
 
     def start(self, headers: Headers) -> None:
