@@ -12,7 +12,7 @@ from time import monotonic
 from ._prices import Price, cost, find_price
 from ._prompt import Prompt
 from ._records import Answer, Entry, Run
-from ._stats import paid
+from ._stats import Saved, paid
 
 MOST = 10_000  #: accounts that are kept before they are entered in the cache file
 EVERY = 10.0  #: seconds after which they are entered with the next commit
@@ -29,26 +29,23 @@ class Account:
         self.spent = self.saved = (0, 0)  # tokens of prompts and of answers
         self.seconds_spent = self.seconds_saved = 0.0
 
-    def answered(self, n: int) -> None:
-        """A request for *n* samples was answered."""
+    def answered(self, n: int, saved: Saved) -> float:
+        """A request for *n* samples was answered; what it *saved*, in US dollars."""
         self.requests += 1
         self.asked += n
+        self.reused += saved.hits + saved.merged
+        self.seconds_saved += saved.seconds
+        sent, received = saved.tokens
+        self.saved = self.saved[0] + sent, self.saved[1] + received
+        return self._cost(saved.tokens) or 0.0
 
     def buy(self, answer: Answer, rank: int) -> float:
         """A sample was bought, the one of index *rank* in its call; what it cost in US dollars."""
         self.bought += 1
         self.seconds_spent += answer.seconds
-        tokens = _tokens(answer, rank)
-        self.spent = _sum(self.spent, tokens)
-        return self._cost(tokens) or 0.0
-
-    def reuse(self, answer: Answer, rank: int) -> float:
-        """A sample was there, the one of index *rank* in its request: one call would have brought them all."""
-        self.reused += 1
-        self.seconds_saved += answer.seconds
-        tokens = _tokens(answer, rank)
-        self.saved = _sum(self.saved, tokens)
-        return self._cost(tokens) or 0.0
+        sent, received = (0, 0) if answer.usage is None else paid(answer.usage, rank)
+        self.spent = self.spent[0] + sent, self.spent[1] + received
+        return self._cost((sent, received)) or 0.0
 
     def entry(self, run: Run, namespace: str, model: str) -> Entry:
         """The line of the ledger."""
@@ -119,14 +116,6 @@ class Accounts:
             for (namespace, model), account in closed.items()
             if account.requests or account.bought
         ]
-
-
-def _tokens(answer: Answer, rank: int) -> tuple[int, int]:
-    return (0, 0) if answer.usage is None else paid(answer.usage, rank)
-
-
-def _sum(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return one[0] + other[0], one[1] + other[1]
 
 
 def program() -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ._drawer import Drawer, Label, Passing
-from ._records import NONE, Answer, Record
+from ._records import NONE, Record
 from ._shelves import Shelf, Shelves
+from ._stats import Saved
 from ._ticket import Draw, Ticket
 
 
@@ -78,11 +79,6 @@ class Claim:
         """Whether the ticket still waits for its samples."""
         return not self._released and not self.ticket.answered
 
-    @property
-    def short(self) -> bool:
-        """Whether a position is missing for some of the samples."""
-        return len(self.positions) < len(self.ordinals)
-
     def unread(self) -> list[int]:
         """The positions that are stored, but not at hand."""
         on_order = self.shelf.on_order
@@ -131,6 +127,22 @@ class Claim:
         """Give the ticket its samples."""
         self.ticket.answer([self.draws[position] for position in self.positions])
 
+    def saved(self) -> Saved:
+        """What it got that was not bought for it."""
+        hits = merged = sent = received = 0
+        seconds = 0.0
+        for position in self.positions:
+            if position in self.paid:
+                continue
+            answer, _, cached, _, _ = self.draws[position]
+            if answer.usage is not None:
+                if not (self.paid or hits or merged):  # one call brings them all, and pays the prompt once
+                    sent = answer.usage.input_tokens
+                received += answer.usage.output_tokens
+            hits, merged = (hits + 1, merged) if cached else (hits, merged + 1)
+            seconds += answer.seconds
+        return Saved(hits, merged, seconds, (sent, received))
+
     def fold(self) -> None:
         """Nothing is on its way for it any more."""
         self._close()
@@ -164,8 +176,3 @@ class Claim:
             waiting = shelf.on_order.get(position)
             if waiting is not None and self in waiting:
                 waiting.remove(self)
-
-
-def given(answer: Answer, position: int, *, cached: bool = False, duplicated: bool = False) -> Draw:
-    """A draw from the shelf."""
-    return Draw(answer, position, cached, duplicated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ._claim import Claim, given
+from ._claim import Claim
 from ._errors import CacheError, Closed
 from ._keeping import Keeping
 from ._purchase import NAMESPACE, Purchase
@@ -105,8 +105,6 @@ class Collecting:
                 payer = waiting[0] if waiting else purchase.buyers[0]
                 self._charge(payer, place.position if payer in seen else position, draw)
                 for claim in waiting:
-                    if claim is not payer:
-                        self._desk.stage.tally.merge(draw.answer, len(claim.draws))
                     if claim in seen:
                         self._fill(purchase, claim, place.position, draw.answer, draw.rank)
                     else:
@@ -128,7 +126,7 @@ class Collecting:
     def _fill(self, purchase: Purchase, claim: Claim, position: int, answer: Answer, rank: int) -> None:
         own = claim in purchase.buyers
         duplicated = not own or (rank > 0 and claim is not purchase.buyers[0])
-        claim.fill(position, given(answer, position, duplicated=duplicated))
+        claim.fill(position, Draw(answer, position, duplicated=duplicated))
 
     # What did not come
 

@@ -124,14 +124,11 @@ class Desk:
 
     def _answer(self, claim: Claim) -> None:
         claim.answer()
+        saved = claim.saved()
+        self.stage.tally.save(saved)
         if claim.namespace != NAMESPACE:  # that of a Cacher above, which keeps its own accounts
             account = self.accounts.of(claim.namespace, claim.ticket.prompt)
-            account.answered(len(claim.positions))
-            rank = 1 if claim.paid else 0  # who bought has paid the prompt
-            for position in claim.positions:
-                if position not in claim.paid:
-                    self.stage.tally.cost_saved += account.reuse(claim.draws[position].answer, rank)
-                    rank += 1
+            self.stage.tally.cost_saved += account.answered(len(claim.positions), saved)
             if self.accounts.full:
                 entries = self.accounts.close()
                 if not self.offline:

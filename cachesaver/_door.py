@@ -10,7 +10,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ._labels import current_namespace, current_request_id
 from ._prompt import as_prompt
-from ._request import Request, Response, as_request, respond
+from ._request import Asking, Request, Response, as_request, respond
 from ._stats import Stats, Tally
 from ._streaming import Mapping, Source
 from ._ticket import Ticket
@@ -110,7 +110,7 @@ class Door(ABC):
             async for answer in answers:
                 await responses.send(answer)
 
-    def ticket(self, request: Request, listener: Listener | None = None) -> Ticket:
+    def ticket(self, request: Asking, listener: Listener | None = None) -> Ticket:
         """A new ticket at this door. Raises TypeError or ValueError for a prompt that is no JSON."""
         ticket = Doored(request, self.tally, listener)
         self.tally.requests += 1
@@ -123,7 +123,7 @@ class Doored(Ticket):
 
     __slots__ = ("_listener", "_tally")
 
-    def __init__(self, request: Request, tally: Tally, listener: Listener | None) -> None:
+    def __init__(self, request: Asking, tally: Tally, listener: Listener | None) -> None:
         super().__init__(as_prompt(request.prompt), request.n, request.namespace, request.request_id)
         self._tally = tally
         self._listener = listener

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ._claim import Claim, given
+from ._claim import Claim
 from ._compound import Merged
-from ._drawer import Passing
+from ._drawer import Drawer, Passing
 from ._errors import CacheCorrupt, CacheError
 from ._lookup import Group, Lookup, Reading, identity, unread
 from ._miss import cache_miss
 from ._records import Answer
 from ._threads import completed, there_soon
-from ._ticket import Ticket, answering, disown, own_error, still_wanted
+from ._ticket import Draw, Ticket, answering, disown, own_error, still_wanted
 
 if TYPE_CHECKING:
     from ._desk import Desk
@@ -48,17 +48,18 @@ class Intake:
 
     def deal_at_once(self, tickets: Tickets) -> bool:
         """The same without an await; False where the cache would have to be waited for, and nothing was done."""
-        if len(tickets) > FEW or any(isinstance(ticket, Merged) for ticket in tickets):
+        if len(tickets) > FEW:
             return False
+        groups = self._groups(tickets)
         try:
-            loading = self._lookup.load([(ticket.prompt.key(self._desk.scope), [ticket]) for ticket in tickets])
+            loading = self._lookup.load(groups)
         except CacheError:  # `deal` will say so
             return False
         if loading is not None:
             if not there_soon(loading) or loading.exception() is not None:
                 return False
             self._lookup.learn(loading.result())
-        claims = self._claims(self._groups(tickets))
+        claims = self._claims(groups)
         reading = self._lookup.read(claims)
         if reading is None or there_soon(reading.answers):
             self._deliver(claims, reading)
@@ -75,6 +76,7 @@ class Intake:
             loading = self._lookup.load(groups)
             if loading is not None:
                 self._lookup.learn(await completed(loading))
+                groups = [(key, still_wanted(tickets)) for key, tickets in groups]  # some left meanwhile
         except CacheCorrupt as error:
             await self._deal_singly(groups, error)
             return
@@ -133,7 +135,7 @@ class Intake:
             if isinstance(answer, CacheCorrupt):
                 claim.fail(own_error(answer) or answer)
             elif claim.wanted:
-                self._hit(claim, place[1], answer)
+                claim.fill(place[1], Draw(answer, place[1], cached=True))
 
     # Dealing, between two awaits
 
@@ -146,14 +148,14 @@ class Intake:
         buyers: list[Claim] = []
         new: list[int] = []
         shelf = self._desk.shelves.shelf(key)
-        for ticket in still_wanted(equal):  # some left while the cache was asked
-            claim = self._open(ticket, shelf)
-            bought = self._place(claim)
-            if claim.short:  # offline
+        for ticket in equal:
+            claim, drawer = self._open(ticket, shelf)
+            bought = self._place(claim, shelf, drawer)
+            if len(claim.positions) < ticket.n:  # offline
                 claim.release()
                 self._desk.later(self._miss, claim)
                 continue
-            self._line_up(claim)
+            self._line_up(claim, shelf)
             claims.append(claim)
             if bought:
                 buyers.append(claim)
@@ -162,7 +164,7 @@ class Intake:
             self._desk.purchase(buyers, new)
         return claims
 
-    def _open(self, ticket: Ticket, shelf: Shelf) -> Claim:
+    def _open(self, ticket: Ticket, shelf: Shelf) -> tuple[Claim, Drawer]:
         shelves = self._desk.shelves
         namespace, label, given_ordinals = identity(ticket, self._desk.shared)
         if self._desk.repeats:
@@ -171,12 +173,11 @@ class Intake:
             drawer = shelves.drawer(namespace, shelf.key)
         ordinals = drawer.ordinals(label, ticket.n, ticket.redraws) if given_ordinals is None else given_ordinals
         claim = ticket.claim = Claim(ticket, shelves, shelf, drawer, namespace, label, ordinals)
-        return claim
+        return claim, drawer
 
-    def _place(self, claim: Claim) -> list[int]:
+    def _place(self, claim: Claim, shelf: Shelf, drawer: Drawer) -> list[int]:
         """Find a position for every ordinal; those that are new are put on order."""
         new: list[int] = []
-        shelf, drawer = claim.shelf, claim.drawer
         for ordinal in claim.ordinals:
             draw = (claim.label, ordinal)
             position = self._desk.shelves.place(shelf, drawer, draw)
@@ -200,21 +201,16 @@ class Intake:
             claim.ticket.caution(UNSTABLE.format(claim.label))
         return position
 
-    def _line_up(self, claim: Claim) -> None:
+    def _line_up(self, claim: Claim, shelf: Shelf) -> None:
         """Wait for what is on order; take what is in memory."""
-        on_order = claim.shelf.on_order
         for position in claim.positions:
-            waiting = on_order.get(position)
+            waiting = shelf.on_order.get(position)
             if waiting is not None:
                 waiting.append(claim)
                 continue
             answer = self._desk.memory.get((claim.key, position))
             if answer is not None:
-                self._hit(claim, position, answer)
-
-    def _hit(self, claim: Claim, position: int, answer: Answer) -> None:
-        self._desk.stage.tally.hit(answer, len(claim.draws))
-        claim.fill(position, given(answer, position, cached=True))
+                claim.fill(position, Draw(answer, position, cached=True))
 
     async def _miss(self, claim: Claim) -> None:
         with answering(claim.ticket):

@@ -17,7 +17,7 @@ from ._ticket import Ticket, own_error
 if TYPE_CHECKING:
     from ._desk import Desk
 
-AHEAD = 16  #: samples of a prompt that are read with one that is not in memory
+MOST_AHEAD = 64  #: samples of a prompt that are read in one go with one that is not in memory
 
 
 Group = tuple[bytes, list[Ticket]]  # equal tickets, and the key of their prompt
@@ -75,7 +75,8 @@ class Lookup:
         wanted = {place: None for _, place in places}
         for claim in waiting:  # those that come next will be asked for next
             last, shelf = max(claim.positions), claim.shelf
-            wanted |= {(claim.key, p): None for p in range(last + 1, last + AHEAD) if shelf.has(p)}
+            ahead = min(last + 1, MOST_AHEAD)  # as many as came before
+            wanted |= {(claim.key, p): None for p in range(last + 1, last + ahead) if shelf.has(p)}
         try:
             return Reading(places, self._desk.cache.read(list(wanted)))
         except CacheError as error:

@@ -82,7 +82,7 @@ class Prompt:
 
     def key(self, scope: str) -> bytes:
         """SHA-256 over the canonical JSON of [scope, prompt]."""
-        scope = self.scope_under(scope)
+        scope = scope if self.scope is None else self.scope
         if self._key is None or self._key[0] != scope:
             self._key = scope, sha256(f"[{_encode(scope)},{self.canonical}]".encode()).digest()
         return self._key[1]

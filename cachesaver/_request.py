@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._errors import CacheSaverWarning
 from ._labels import check_label, current_namespace, current_request_id
@@ -36,6 +36,19 @@ class Request:
         check_label("namespace", self.namespace)
         if self.request_id is not None:
             check_label("request_id", self.request_id)
+
+
+class Asking(Protocol):
+    """What a ticket is made out for: a Request, or what comes in by another door."""
+
+    @property
+    def prompt(self) -> Any: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def request_id(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)

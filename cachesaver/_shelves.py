@@ -15,6 +15,7 @@ from ._records import NONE, Loaded, Stock
 if TYPE_CHECKING:
     from ._claim import Claim
 
+IDLE = 256  #: shelves that nobody uses, and that are folded together
 NO_ORDERS: dict[int, list[Claim]] = {}  #: of every shelf that waits for nothing; nobody changes it
 
 
@@ -104,6 +105,7 @@ class Shelves:
         self._fresh = fresh  # refresh: what was stored before this run is out of bounds
         self._shared = shared  # other processes draw from the same drawers
         self._an_id_was_found = False
+        self._idle: list[tuple[Shelf, str | None]] = []  # that may be folded
         self._new: set[str] = set()  # namespaces that had drawn nothing when they were first asked about
 
     def learn(self, loaded: Loaded) -> None:
@@ -152,10 +154,17 @@ class Shelves:
         return drawer
 
     def fold(self, shelf: Shelf, namespace: str | None) -> None:
-        """Make a number of *shelf*, and of what *namespace* has drawn of it, where nobody uses it and nothing is lost.
+        """Make numbers of *shelf* and of what *namespace* has drawn of it, soon, where nobody uses it any more.
 
-        Asking for it unfolds it.
+        Nothing is lost by that: asking for them unfolds them.
         """
+        self._idle.append((shelf, namespace))
+        if len(self._idle) >= IDLE:  # what is asked again and again is not folded each time
+            for shelf, namespace in self._idle:
+                self._fold(shelf, namespace)
+            self._idle.clear()
+
+    def _fold(self, shelf: Shelf, namespace: str | None) -> None:
         in_use = shelf.claims or shelf.base or shelf.holes or shelf.rejected or shelf.on_order
         if not in_use and self._shelves[shelf.key] is shelf:
             self._shelves[shelf.key] = shelf.end  # and of what was `drawn` the cache has a record

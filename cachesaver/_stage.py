@@ -100,14 +100,15 @@ class Stage(AsyncContextManagerMixin, Door):
 
     def take_over(self, tickets: Tickets) -> None:
         """This stage owes *tickets* from here on, and whoever did so far does not."""
-        owners = {ticket.owner for ticket in tickets}
-        self.owed.update(tickets)
+        owners: set[Stage] = set()
         for ticket in tickets:
+            if ticket.owner is not None and ticket.owner is not self:
+                owners.add(ticket.owner)
             ticket.owner = self
+        self.owed.update(tickets)
         for owner in owners:
-            if owner is not None and owner is not self:
-                owner.owed.difference_update(tickets)
-                owner.all_answered()
+            owner.owed.difference_update(tickets)
+            owner.all_answered()
 
     def let_go(self, ticket: Ticket) -> None:
         """*ticket* was answered or passed on: this stage owes it no more."""

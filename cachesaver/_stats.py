@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from ._records import Answer, Usage
 
@@ -38,6 +39,15 @@ class Stats:
         )
 
 
+class Saved(NamedTuple):
+    """What one request got without a purchase of its own."""
+
+    hits: int  # samples that were in the cache
+    merged: int  # samples that another request was buying
+    seconds: float
+    tokens: tuple[int, int]  # of the prompt, and of answers
+
+
 class Tally:
     """The counts of one stage while it runs."""
 
@@ -58,20 +68,12 @@ class Tally:
         self.bought += 1
         self.tokens_spent += tokens_paid(answer, rank)
 
-    def hit(self, answer: Answer, rank: int) -> None:
-        """A sample was in the cache, and is the one of index *rank* in its request."""
-        self.hits += 1
-        self.save(answer, rank)
-
-    def merge(self, answer: Answer, rank: int) -> None:
-        """A sample that another request is buying was given to one more, of which it is the one of index *rank*."""
-        self.merged += 1
-        self.save(answer, rank)
-
-    def save(self, answer: Answer, rank: int) -> None:
-        """A sample was given that needed no purchase of its own."""
-        self.seconds_saved += answer.seconds
-        self.tokens_saved += tokens_paid(answer, rank)
+    def save(self, saved: Saved) -> None:
+        """A request was answered."""
+        self.hits += saved.hits
+        self.merged += saved.merged
+        self.seconds_saved += saved.seconds
+        self.tokens_saved += sum(saved.tokens)
 
 
 def paid(usage: Usage, rank: int) -> tuple[int, int]:

@@ -35,11 +35,11 @@ async def ask(stage: Stage, exchange: Exchange) -> Any:
         raise Closed(NOT_RUNNING)
     if stage.loop != current_token():
         raise Closed(OTHER_LOOP)
-    ready = Event()
-    exchange.when_ready = ready.set
     try:
         await stage.submit([exchange.open(stage)])
-        if not ready.is_set():
+        if not exchange.ready:
+            ready = Event()
+            exchange.when_ready = ready.set
             await ready.wait()
         return reply(exchange)
     except BaseException:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._door import Door
-from .._request import Request
 from .._ticket import Ticket
 from ._endpoint import Question
 from ._family import family_of
@@ -44,12 +43,20 @@ class Exchange:
         self.question = question
         self.pipe: Pipe | None = None
         self.headers: Headers = []  # of a stream that is bought
-        self._request = Request(question.prompt.come_in(self), question.n, namespace, request_id)
+        self.prompt = question.prompt.come_in(self)
+        self.n = question.n
+        self.namespace = namespace
+        self.request_id = request_id
         self._ticket: Ticket | None = None
         self._held: list[Frame] = []
         self._left = False
         self.refusal: Exception | None = None  # it never came to a stack
         self.when_ready: Callable[[], None] = _nothing
+
+    @property
+    def ready(self) -> bool:
+        """Whether its answer is there, or the first piece of it."""
+        return self.ticket.answered or self.pipe is not None
 
     @property
     def ticket(self) -> Ticket:
@@ -59,7 +66,7 @@ class Exchange:
 
     def open(self, door: Door) -> Ticket:
         """A ticket for it at *door*."""
-        self._ticket = door.ticket(self._request, self._settled)
+        self._ticket = door.ticket(self, self._settled)
         return self._ticket
 
     def refuse(self, error: Exception) -> None:
@@ -71,7 +78,7 @@ class Exchange:
         """The caller has its answer, whole: what knows this exchange lets go of it."""
         self.ticket.taken()
         self._ticket = None
-        del self._request
+        del self.prompt
 
     def leave(self) -> None:
         """The caller went away before it saw anything."""
@@ -89,9 +96,9 @@ class Exchange:
         if self._ticket is None:  # the answer was taken
             return False
         claim: Any = self._ticket.claim
-        missing = self._request.n if claim is None else claim.missing
+        missing = self.n if claim is None else claim.missing
         waits = not self._left and not self._ticket.answered
-        return self.question.stream and self.pipe is None and waits and n == missing == self._request.n
+        return self.question.stream and self.pipe is None and waits and n == missing == self.n
 
     def start(self, headers: Headers) -> None:
         """The first piece is there."""

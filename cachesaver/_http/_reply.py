@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from .._errors import CacheSaverError, CacheSaverWarning
+from .._ticket import Draw
 from ._dialect import Body
 from ._exchange import Exchange, Refused
 from ._family import pipe_stream
@@ -24,13 +26,14 @@ def reply(exchange: Exchange) -> Any:
     """The response to *exchange*, once it is ready. Raises what the model raised, if that is no answer either."""
     if exchange.refusal is not None:
         raise exchange.refusal
-    for notice in exchange.ticket.notices:
+    ticket = exchange.ticket
+    for notice in ticket.notices:
         warnings.warn(notice, CacheSaverWarning, stacklevel=3)
     if exchange.pipe is not None:
         return _live(exchange)
-    error = exchange.ticket.error
+    error = ticket.error
     if error is None:
-        return _sampled(exchange)
+        return _sampled(exchange, ticket.draws)
     if isinstance(error, Refused):
         headers = [(name, value) for name, value in error.headers if name.lower() not in _DROPPED]
         if error.final:
@@ -41,8 +44,7 @@ def reply(exchange: Exchange) -> Any:
     raise error
 
 
-def _sampled(exchange: Exchange) -> Any:
-    draws = exchange.ticket.draws
+def _sampled(exchange: Exchange, draws: Sequence[Draw]) -> Any:
     answer = Answer(exchange.question, draws)
     stream = exchange.question.stream
     kind = exchange.question.dialect.frames.media_type if stream else "application/json"

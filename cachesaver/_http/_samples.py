@@ -86,10 +86,8 @@ _FIRST = f'{{"{ASIDE}":'
 
 def describe(draws: Sequence[Draw]) -> str:
     """The header that says what an answer was: "hit; position=3"."""
-    bought = sum(not (draw.cached or draw.duplicated) for draw in draws)
-    told = ["miss" if bought else "hit"]
-    if positions := ",".join(str(draw.position) for draw in draws if draw.position is not None):
-        told.append(f"position={positions}")
-    if bought:
-        told.append(f"bought={bought}")
-    return "; ".join(told)
+    bought = len([draw for draw in draws if not (draw.cached or draw.duplicated)])
+    positions = ",".join([str(draw.position) for draw in draws if draw.position is not None])
+    told = "miss" if bought else "hit"
+    told += f"; position={positions}" if positions else ""
+    return f"{told}; bought={bought}" if bought else told
