@@ -37,7 +37,7 @@ class Account:
         self.seconds_saved += saved.seconds
         sent, received = saved.tokens
         self.saved = self.saved[0] + sent, self.saved[1] + received
-        return self._cost(saved.tokens) or 0.0
+        return 0.0 if self._price is None else cost(self._price, sent, received)
 
     def buy(self, answer: Answer, rank: int) -> float:
         """A sample was bought, the one of index *rank* in its call; what it cost in US dollars."""

@@ -64,11 +64,13 @@ class Cacher(Stage):
         # order, whether they wait for purchases or are answered at once. Positions follow that order (S5).
         await checkpoint()
         if not self.submit_at_once(tickets):
+            if self._desk is not None:
+                self._desk.idle = False  # until it has dealt these
             await super().submit(tickets)
 
     def submit_at_once(self, tickets: Tickets) -> bool:
         """Answer or order what *tickets* ask here and now, if nobody waits in line; False if that cannot be."""
-        return self._desk is not None and self.waits_for_work and self._desk.deal_at_once(tickets)
+        return self._desk is not None and self._desk.deal_at_once(tickets)
 
     async def reject(self, response: Response, reason: str = REJECTED, *, which: Sequence[int] | None = None) -> None:
         if self.mode == "bypass":

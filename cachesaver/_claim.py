@@ -68,11 +68,8 @@ class Claim:
     @property
     def drawer(self) -> Drawer:
         """What its namespace has drawn of that; with mode "repeat", what it has itself."""
-        return self._drawer if self._open or self._passes else self._shelves.drawer(self.namespace, self.key)
-
-    @property
-    def _passes(self) -> bool:
-        return isinstance(self._drawer, Passing)
+        found = self._open or isinstance(self._drawer, Passing)
+        return self._drawer if found else self._shelves.drawer(self.namespace, self.key)
 
     @property
     def wanted(self) -> bool:
@@ -113,11 +110,12 @@ class Claim:
     def records(self, positions: list[int] | None = None) -> list[Record]:
         """The assignments of this claim that the cache does not have yet."""
         drawer = self.drawer
-        return [
-            Record(self.namespace, self.key, self.label, ordinal, position, self.ticket.shown)
-            for ordinal, position in zip(self.ordinals, self.positions, strict=True)
-            if drawer.lacks((self.label, ordinal), position) and (positions is None or position in positions)
-        ]
+        records: list[Record] = []
+        for ordinal, position in zip(self.ordinals, self.positions, strict=True):
+            if drawer.lacks((self.label, ordinal), position) and (positions is None or position in positions):
+                shown = self.ticket.shown
+                records.append(Record(self.namespace, self.key, self.label, ordinal, position, follows=shown))
+        return records
 
     def recorded(self, record: Record) -> None:
         """The cache is about to take *record*."""
@@ -125,7 +123,7 @@ class Claim:
 
     def answer(self) -> None:
         """Give the ticket its samples."""
-        self.ticket.answer([self.draws[position] for position in self.positions])
+        self.ticket.answer([*map(self.draws.__getitem__, self.positions)])
 
     def saved(self) -> Saved:
         """What it got that was not bought for it."""
@@ -146,7 +144,7 @@ class Claim:
     def fold(self) -> None:
         """Nothing is on its way for it any more."""
         self._close()
-        self._shelves.fold(self._shelf, None if self._passes else self.namespace)
+        self._shelves.fold(self._shelf, None if isinstance(self._drawer, Passing) else self.namespace)
 
     def _close(self) -> None:
         if self._open:

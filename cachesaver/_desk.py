@@ -59,6 +59,7 @@ class Desk:
         self._on_order = 0  # the purchases among them that have not come back
         self._draining = False
         self._intake: Intake | None = None
+        self.idle = False  # intake waits for work, and nothing is in line: what comes may be dealt by whoever asks
 
     async def serve(self, inbox: Inbox) -> None:
         """Answer everything in *inbox*, until it ends and nothing is on order any more."""
@@ -73,8 +74,11 @@ class Desk:
                     tasks.start_soon(self._collect, collecting)
                     tasks.start_soon(self._work, tasks)
                     intake = self._intake = Intake(self)
+                    self.idle = not in_line(inbox)
                     async for tickets in inbox:
                         await intake.deal(all_waiting(tickets, inbox))
+                        self.idle = not in_line(inbox)
+                    self.idle = False
                     self._draining = True
                     self._close_if_idle()
                 await collecting.finish()
@@ -82,8 +86,8 @@ class Desk:
                 collecting.end(self._left())
 
     def deal_at_once(self, tickets: list[Ticket]) -> bool:
-        """Answer or order what *tickets* ask, if the cache is quick; only while intake waits for work."""
-        return self._intake is not None and not self._draining and self._intake.deal_at_once(tickets)
+        """Answer or order what *tickets* ask, if the cache is quick; only while intake is idle."""
+        return self.idle and self._intake is not None and self._intake.deal_at_once(tickets)
 
     @property
     def unfinished(self) -> bool:
@@ -188,6 +192,12 @@ class Desk:
             self._orders.close()
             self._returns.close()
             self._jobs.close()
+
+
+def in_line(inbox: Inbox) -> bool:
+    """Whether anything is in *inbox*, or waits for room in it."""
+    statistics = inbox.statistics()
+    return statistics.current_buffer_used > 0 or statistics.tasks_waiting_send > 0
 
 
 def all_waiting(tickets: Tickets, inbox: MemoryObjectReceiveStream[list[Ticket]]) -> Tickets:

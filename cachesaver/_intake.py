@@ -53,12 +53,12 @@ class Intake:
         groups = self._groups(tickets)
         try:
             loading = self._lookup.load(groups)
-        except CacheError:  # `deal` will say so
+            if loading is not None:
+                if not there_soon(loading):
+                    return False
+                self._lookup.learn(loading.result())
+        except Exception:  # `deal` will say so
             return False
-        if loading is not None:
-            if not there_soon(loading) or loading.exception() is not None:
-                return False
-            self._lookup.learn(loading.result())
         claims = self._claims(groups)
         reading = self._lookup.read(claims)
         if reading is None or there_soon(reading.answers):
@@ -115,9 +115,13 @@ class Intake:
 
     def _groups(self, tickets: Tickets) -> list[Group]:
         """The callers' own tickets in *tickets*, from here on ours to answer; those of a merged one together."""
-        scope = self._desk.scope
-        groups = [(ticket.prompt.key(scope), parts) for ticket in tickets if (parts := still_wanted(ticket.parts))]
-        self._desk.stage.take_over([part for _, parts in groups for part in parts])
+        groups: list[Group] = []
+        parts: Tickets = []
+        for ticket in tickets:
+            if own := still_wanted(ticket.parts):
+                groups.append((ticket.prompt.key(self._desk.scope), own))
+                parts += own
+        self._desk.stage.take_over(parts)
         for ticket in tickets:
             if isinstance(ticket, Merged):  # answered by its parts
                 disown(ticket)
@@ -141,10 +145,12 @@ class Intake:
 
     def _claims(self, groups: list[Group]) -> list[Claim]:
         """Put positions aside, and order together what is new of a prompt."""
-        return [claim for key, tickets in groups for claim in self._claim(tickets, key)]
-
-    def _claim(self, equal: Sequence[Ticket], key: bytes) -> list[Claim]:
         claims: list[Claim] = []
+        for key, tickets in groups:
+            self._claim(tickets, key, claims)
+        return claims
+
+    def _claim(self, equal: Sequence[Ticket], key: bytes, claims: list[Claim]) -> None:
         buyers: list[Claim] = []
         new: list[int] = []
         shelf = self._desk.shelves.shelf(key)
@@ -162,7 +168,6 @@ class Intake:
                 new += bought
         if buyers:
             self._desk.purchase(buyers, new)
-        return claims
 
     def _open(self, ticket: Ticket, shelf: Shelf) -> tuple[Claim, Drawer]:
         shelves = self._desk.shelves

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from . import _statements as sql
 from ._errors import CacheCorrupt
 from ._records import NONE, Answer, Drawn, KnownPrompt, Stock
-from ._rows import damaged_assignment, is_sealed, read_answer
+from ._rows import Row, damaged_assignment, is_sealed, read_answer
 
 MOST_HOLES = 100_000  #: a prompt's positions that may be free below its last; failed purchases leave a few
 
@@ -22,11 +22,11 @@ Question = TypeVar("Question", bound=tuple[Any, ...])
 def stocks(connection: Connection, wanted: Mapping[bytes, int], unfit: Unfit) -> dict[bytes, Stock]:
     """For each prompt every position from a given one on, and the first of its answers."""
     found: dict[bytes, Stock] = {key: Stock([], {}, unfit.get(key, NONE)) for key in wanted}
-    for (key, since), (position, *columns) in _rows(connection, sql.STOCKS, list(wanted.items())):
+    for (key, since), (_, position, *columns) in _rows(connection, sql.STOCKS, list(wanted.items())):
         stock = found[key]
         stock.positions.append(_whole(position))
         if position < since + sql.ANSWERS_LOADED:
-            stock.answers[position] = read_answer(key, (position, *columns))
+            stock.answers[position] = read_answer(key, position, columns)
     for key, (positions, _, _) in found.items():
         positions.sort()
         if positions and positions[-1] >= wanted[key] + len(positions) + MOST_HOLES:
@@ -38,8 +38,8 @@ def answers(connection: Connection, places: Iterable[Place]) -> dict[Place, Answ
     """The answers at these places; those where there is none are left out."""
     # With the position asked for: a damaged index can lead to the whole row of another.
     return {
-        (key, position): read_answer(key, (position, *columns))
-        for (key, position), (_, *columns) in _rows(connection, sql.ANSWERS, list(places))
+        (key, position): read_answer(key, position, columns)
+        for (key, position), (_, _, *columns) in _rows(connection, sql.ANSWERS, list(places))
     }
 
 
@@ -48,7 +48,7 @@ def draws(
 ) -> dict[tuple[str, bytes], list[Drawn]]:
     """What each namespace was given of each prompt, the latest last; without what was rejected since."""
     found: dict[tuple[str, bytes], list[Drawn]] = {place: [] for place in places}
-    for place, (label, ordinal, position, *sealed) in _rows(connection, sql.DRAWS, list(found)):
+    for place, (_, label, ordinal, position, *sealed) in _rows(connection, sql.DRAWS, list(found)):
         namespace, key = place
         if not is_sealed(namespace.encode(), key, label, ordinal, position, *sealed):
             raise damaged_assignment(key)
@@ -67,7 +67,7 @@ def unused(connection: Connection, found: Mapping[tuple[str, bytes], Sequence[Dr
 def lowest(connection: Connection, labels: Iterable[Label]) -> dict[Label, int]:
     """The lowest position that any namespace recorded under each label, where one did."""
     found: dict[Label, int] = {}
-    for label, (namespace, position, *sealed) in _rows(connection, sql.LOWEST_OF_LABEL, list(labels)):
+    for label, (_, namespace, position, *sealed) in _rows(connection, sql.LOWEST_OF_LABEL, list(labels)):
         key, request_id, ordinal = label
         if not is_sealed(namespace, key, request_id.encode(), ordinal, position, *sealed):
             raise damaged_assignment(key)
@@ -91,15 +91,16 @@ def known_prompts(connection: Connection, limit: int) -> list[KnownPrompt]:
 
 def _rows(
     connection: Connection, statements: Mapping[int, str], questions: Sequence[Question]
-) -> Iterator[tuple[Question, list[Any]]]:
-    """The rows that answer *questions*, each with its question."""
+) -> Iterator[tuple[Question, Row]]:
+    """The rows that answer *questions*, each with its question, whose number comes first in the row."""
     for start in range(0, len(questions), sql.SIZES[-1]):
         asked = questions[start : start + sql.SIZES[-1]]
         size = next(size for size in sql.SIZES if size >= len(asked))
         values = [value for question in asked for value in question]
         values += [None] * ((size - len(asked)) * len(asked[0]))
-        for number, *row in connection.execute(statements[size], values).fetchall():
-            yield asked[int(number)], row
+        for row in connection.execute(statements[size], values).fetchall():
+            number: int = row[0]
+            yield asked[number], row
 
 
 def _whole(value: Any) -> int:

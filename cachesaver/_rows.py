@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -22,9 +23,9 @@ def write_row(key: bytes, position: int, answer: Answer, now: str) -> Row:
     return (position, answer.body, *meta, seal)
 
 
-def read_answer(key: bytes, row: Row) -> Answer | CacheCorrupt:
-    """The answer in a row, whose text columns are bytes; or what to raise for it."""
-    position, body, bought_at, seconds, sent, received, seal = row
+def read_answer(key: bytes, position: int, columns: Sequence[Any]) -> Answer | CacheCorrupt:
+    """The answer in the *columns* that follow a position, texts as bytes; or what to raise for it."""
+    body, bought_at, seconds, sent, received, seal = columns
     try:
         if _checksum(key, position, body, bought_at, seconds, sent, received) == seal:
             usage = None if sent is None else Usage(sent, received)

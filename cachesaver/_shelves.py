@@ -15,7 +15,6 @@ from ._records import NONE, Loaded, Stock
 if TYPE_CHECKING:
     from ._claim import Claim
 
-IDLE = 256  #: shelves that nobody uses, and that are folded together
 NO_ORDERS: dict[int, list[Claim]] = {}  #: of every shelf that waits for nothing; nobody changes it
 
 
@@ -105,7 +104,6 @@ class Shelves:
         self._fresh = fresh  # refresh: what was stored before this run is out of bounds
         self._shared = shared  # other processes draw from the same drawers
         self._an_id_was_found = False
-        self._idle: list[tuple[Shelf, str | None]] = []  # that may be folded
         self._new: set[str] = set()  # namespaces that had drawn nothing when they were first asked about
 
     def learn(self, loaded: Loaded) -> None:
@@ -154,25 +152,21 @@ class Shelves:
         return drawer
 
     def fold(self, shelf: Shelf, namespace: str | None) -> None:
-        """Make numbers of *shelf* and of what *namespace* has drawn of it, soon, where nobody uses it any more.
+        """Make numbers of what *namespace* has drawn of *shelf*, and of that, where nobody uses it and nothing is lost.
 
-        Nothing is lost by that: asking for them unfolds them.
+        Asking for them unfolds them.
         """
-        self._idle.append((shelf, namespace))
-        if len(self._idle) >= IDLE:  # what is asked again and again is not folded each time
-            for shelf, namespace in self._idle:
-                self._fold(shelf, namespace)
-            self._idle.clear()
-
-    def _fold(self, shelf: Shelf, namespace: str | None) -> None:
-        in_use = shelf.claims or shelf.base or shelf.holes or shelf.rejected or shelf.on_order
-        if not in_use and self._shelves[shelf.key] is shelf:
-            self._shelves[shelf.key] = shelf.end  # and of what was `drawn` the cache has a record
         if namespace is not None:
             drawers = self._drawers[namespace]
             drawer = drawers[shelf.key]
             if isinstance(drawer, Drawer) and not drawer.claims:
-                drawers[shelf.key] = drawer.folded() or drawer
+                folded = drawer.folded()
+                if folded is None:  # much was drawn of it, and more will be: the shelf stays as well
+                    return
+                drawers[shelf.key] = folded
+        in_use = shelf.claims or shelf.base or shelf.holes or shelf.rejected or shelf.on_order
+        if not in_use and self._shelves[shelf.key] is shelf:
+            self._shelves[shelf.key] = shelf.end  # and of what was `drawn` the cache has a record
 
     def reject(self, namespace: str, key: bytes, positions: Collection[int]) -> None:
         """Nobody gets these positions any more; the draws of *namespace* that had them are offered again."""

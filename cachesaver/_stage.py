@@ -51,7 +51,7 @@ class Stage(AsyncContextManagerMixin, Door):
         self.above: Stage | None = None  # the stage that has entered this one, if any: then nobody else asks it
         self.notices: list[str] = []  # what whoever entered the stage is told when it ends
         self.owed: set[Ticket] = set()  # tickets that this stage has yet to answer or pass on
-        self.loop: EventLoopToken | None = None  # the event loop that it runs in
+        self.loop: EventLoopToken | None = None  # the event loop that it runs in, while it runs
         self._feed: MemoryObjectSendStream[Tickets] | None = None
         self._scope: CancelScope | None = None
         self._entered_below = False
@@ -217,7 +217,7 @@ class Stage(AsyncContextManagerMixin, Door):
                 self._tell(None)
             raise
         finally:
-            self._feed = None
+            self._feed = self.loop = None
         try:
             self._tell(error)
         finally:

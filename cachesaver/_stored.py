@@ -126,7 +126,7 @@ def from_line(line: str) -> StoredSample:
 
 def _sample(row: Any, uses: list[Any]) -> StoredSample:
     _, position, key, scope, prompt, *columns, cost, reason, _ = row
-    answer = read_answer(key, (position, *columns))
+    answer = read_answer(key, position, columns)
     if isinstance(answer, CacheCorrupt):
         raise damaged(f"sample {position} of prompt {key.hex()}")
     drawn = tuple(_drawn(key, position, *use) for use in uses)

@@ -159,7 +159,7 @@ def _problem(
             _, prompt, position, *answer, _ = row
             if prompt not in keys:
                 return "its prompt is missing or damaged"
-            found = read_answer(keys[prompt], (position, *answer))
+            found = read_answer(keys[prompt], position, answer)
             if isinstance(found, CacheCorrupt):
                 return "its checksum is wrong"
             samples.add((prompt, position))

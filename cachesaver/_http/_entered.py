@@ -31,13 +31,12 @@ STILL = (
 
 
 async def ask(stage: Stage, exchange: Exchange) -> Any:
-    if not stage.running:
-        raise Closed(NOT_RUNNING)
     if stage.loop != current_token():
-        raise Closed(OTHER_LOOP)
+        raise Closed(OTHER_LOOP if stage.running else NOT_RUNNING)
     try:
-        await stage.submit([exchange.open(stage)])
-        if not exchange.ready:
+        ticket = exchange.open(stage)
+        await stage.submit([ticket])
+        if not ticket.answered and exchange.pipe is None:
             ready = Event()
             exchange.when_ready = ready.set
             await ready.wait()
@@ -51,21 +50,22 @@ def ask_from_thread(stage: Stage, exchange: Exchange) -> Any:
     """Ask a stack whose event loop runs in another thread."""
     ready: Future[None] = Future()
     exchange.when_ready = lambda: ready.set_result(None)
-    if stage.loop is None or not stage.running:
+    loop = stage.loop
+    if loop is None:
         raise Closed(NOT_RUNNING)
-    if stage.loop == _running_loop():
+    if loop == _running_loop():
         raise Closed(BLOCKED)
-    if stands_still(stage.loop):
+    if stands_still(loop):
         raise Closed(STILL)
     try:
-        from_thread.run(_submit, stage, exchange, token=stage.loop)
+        from_thread.run(_submit, stage, exchange, token=loop)
         ready.result()
         return reply(exchange)
     except RunFinishedError:
         raise Closed("the event loop of the stack under this client has ended") from None
     except BaseException:
         with suppress(RunFinishedError):
-            from_thread.run_sync(exchange.leave, token=stage.loop)
+            from_thread.run_sync(exchange.leave, token=loop)
         raise
 
 

@@ -54,11 +54,6 @@ class Exchange:
         self.when_ready: Callable[[], None] = _nothing
 
     @property
-    def ready(self) -> bool:
-        """Whether its answer is there, or the first piece of it."""
-        return self.ticket.answered or self.pipe is not None
-
-    @property
     def ticket(self) -> Ticket:
         """The request inside the stack."""
         assert self._ticket is not None

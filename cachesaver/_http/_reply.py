@@ -48,8 +48,8 @@ def _sampled(exchange: Exchange, draws: Sequence[Draw]) -> Any:
     answer = Answer(exchange.question, draws)
     stream = exchange.question.stream
     kind = exchange.question.dialect.frames.media_type if stream else "application/json"
-    headers = {"content-type": kind, **answer.headers, HEADER: describe(draws)}
     content = answer.stream() if stream else answer.whole()
+    headers = {"content-type": kind, "content-length": str(len(content)), **answer.headers, HEADER: describe(draws)}
     response = exchange.family.Response(200, headers=headers, content=content, request=exchange.http)
     exchange.taken()
     return response

@@ -39,14 +39,13 @@ class Answer:
     def __init__(self, question: Question, draws: Sequence[Draw]) -> None:
         self._question = question
         self._draws = draws
-        parted = [_part(draw.answer.body) for draw in draws]
-        self._texts = [text for _, text in parted]
-        self.headers: dict[str, str] = parted[-1][0].get("headers", {})
-        self._cuts: list[list[Cuts]] = [aside.get("cuts", []) for aside, _ in parted]
+        self._parts = [_part(draw.answer.body) for draw in draws]
+        self.headers: dict[str, str] = self._parts[-1][0].get("headers", {})
 
     def whole(self) -> bytes:
         """The body, unstreamed."""
-        text = self._texts[0] if len(self._texts) == 1 else json.dumps(self._joined(), ensure_ascii=False)
+        (_, first), *others = self._parts
+        text = json.dumps(self._joined(), ensure_ascii=False) if others else first
         return text.encode()
 
     def stream(self) -> bytes:
@@ -54,15 +53,16 @@ class Answer:
         dialect = self._question.dialect
         bodies: list[Body] = []
         cuts: list[Cuts | None] = []
-        for text, own in zip(self._texts, self._cuts, strict=True):
+        for aside, text in self._parts:
             parts = dialect.split(decode(text))
+            own: list[Cuts] = aside.get("cuts", [])
             bodies += parts
             cuts += own if len(own) == len(parts) else [None] * len(parts)
         return b"".join(map(dialect.frames.write, dialect.replay(bodies, cuts, self._question.body)))
 
     def _joined(self) -> Body:
         billed = [not (draw.cached or draw.duplicated) for draw in self._draws]
-        return self._question.dialect.join([decode(text) for text in self._texts], billed)
+        return self._question.dialect.join([decode(text) for _, text in self._parts], billed)
 
 
 def without_aside(value: Any) -> Any:
