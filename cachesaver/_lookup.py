@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._desk import Desk
 
 MOST_AHEAD = 64  #: samples of a prompt that are read in one go with one that is not in memory
+LEAST_PROMPTS, MOST_PROMPTS = 8, 64  #: prompts that are loaded with those that stand before them in the file
 
 
 Group = tuple[bytes, list[Ticket]]  # equal tickets, and the key of their prompt
@@ -35,6 +36,8 @@ class Lookup:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._due = 1  # the row of the prompt that would come next
+        self._ahead = LEAST_PROMPTS
 
     def load(self, groups: list[Group]) -> Future[Loaded] | None:
         """Ask for what the shelves lack of these prompts, in one go; None where it lacks nothing."""
@@ -57,9 +60,13 @@ class Lookup:
                     labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
         if not (stocks or draws or labels):
             return None
-        return desk.cache.load(Query(stocks, draws, labels))
+        ahead = 0 if desk.shared else self._ahead  # others draw there meanwhile, so all is looked up again
+        return desk.cache.load(Query(stocks, draws, labels, self._due, ahead))
 
     def learn(self, loaded: Loaded) -> None:
+        if loaded.last:
+            self._ahead = min(2 * self._ahead, MOST_PROMPTS) if loaded.in_order else LEAST_PROMPTS
+            self._due = loaded.last + 1
         self._desk.shelves.learn(loaded)
         for key, stock in loaded.stocks.items():
             for position, answer in stock.answers.items():

@@ -14,24 +14,38 @@ from ._rows import Row, damaged_assignment, is_sealed, read_answer
 MOST_HOLES = 100_000  #: a prompt's positions that may be free below its last; failed purchases leave a few
 
 Place = tuple[bytes, int]
+Owned = tuple[str, bytes]  # a namespace, and what it may have drawn of
 Label = tuple[bytes, str, int]
 Unfit = Mapping[bytes, frozenset[int]]  # the rejected positions of prompts that have any
 Question = TypeVar("Question", bound=tuple[Any, ...])
 
 
-def stocks(connection: Connection, wanted: Mapping[bytes, int], unfit: Unfit) -> dict[bytes, Stock]:
-    """For each prompt every position from a given one on, and the first of its answers."""
+def stocks(connection: Connection, wanted: Mapping[bytes, int], unfit: Unfit) -> tuple[dict[bytes, Stock], set[int]]:
+    """For each prompt every position from a given one on, and the first of its answers; and their rows."""
     found: dict[bytes, Stock] = {key: Stock([], {}, unfit.get(key, NONE)) for key in wanted}
-    for (key, since), (_, position, *columns) in _rows(connection, sql.STOCKS, list(wanted.items())):
-        stock = found[key]
-        stock.positions.append(_whole(position))
-        if position < since + sql.ANSWERS_LOADED:
-            stock.answers[position] = read_answer(key, position, columns)
-    for key, (positions, _, _) in found.items():
-        positions.sort()
-        if positions and positions[-1] >= wanted[key] + len(positions) + MOST_HOLES:
-            raise DataError("a position in it is damaged")
-    return found
+    prompts: set[int] = set()
+    for (key, since), (_, prompt, *sample) in _rows(connection, sql.STOCKS, list(wanted.items())):
+        prompts.add(prompt)
+        put(found[key], key, sample, since)
+    for key, stock in found.items():
+        put_in_order(stock, wanted[key])
+    return found, prompts
+
+
+def put(stock: Stock, key: bytes, sample: Sequence[Any], since: int = 0) -> None:
+    """Add a sample to *stock*, which begins *since* a position; with its answer, if it is one of the first."""
+    position, *columns = sample
+    stock.positions.append(whole(position))
+    if position < since + sql.ANSWERS_LOADED:
+        stock.answers[position] = read_answer(key, position, columns)
+
+
+def put_in_order(stock: Stock, since: int = 0) -> None:
+    """Sort what was put into *stock*. Raises DataError for a position that nobody can have bought."""
+    positions = stock.positions
+    positions.sort()
+    if positions and positions[-1] >= since + len(positions) + MOST_HOLES:
+        raise DataError("a position in it is damaged")
 
 
 def answers(connection: Connection, places: Iterable[Place]) -> dict[Place, Answer | CacheCorrupt]:
@@ -43,18 +57,25 @@ def answers(connection: Connection, places: Iterable[Place]) -> dict[Place, Answ
     }
 
 
-def draws(
-    connection: Connection, places: Iterable[tuple[str, bytes]], unfit: Unfit
-) -> dict[tuple[str, bytes], list[Drawn]]:
-    """What each namespace was given of each prompt, the latest last; without what was rejected since."""
-    found: dict[tuple[str, bytes], list[Drawn]] = {place: [] for place in places}
-    for place, (_, label, ordinal, position, *sealed) in _rows(connection, sql.DRAWS, list(found)):
-        namespace, key = place
-        if not is_sealed(namespace.encode(), key, label, ordinal, position, *sealed):
-            raise damaged_assignment(key)
-        if not unfit or position not in unfit.get(key, NONE):
-            found[place].append(Drawn(label and label.decode(), ordinal, position))
-    return found
+def draws(connection: Connection, places: Iterable[Owned], unfit: Unfit) -> tuple[dict[Owned, list[Drawn]], set[int]]:
+    """What each namespace got of each prompt, the latest last, without what was rejected since; and their rows."""
+    found: dict[Owned, list[Drawn]] = {place: [] for place in places}
+    prompts: set[int] = set()
+    for place, (_, prompt, *draw) in _rows(connection, sql.DRAWS, list(found)):
+        prompts.add(prompt)
+        found[place] += drawn(place, draw, unfit)
+    return found, prompts
+
+
+def drawn(place: Owned, draw: Sequence[Any], unfit: Unfit) -> list[Drawn]:
+    """What is recorded in a row; nothing, if it was rejected since."""
+    namespace, key = place
+    label, ordinal, position, *sealed = draw
+    if not is_sealed(namespace.encode(), key, label, ordinal, position, *sealed):
+        raise damaged_assignment(key)
+    if unfit and position in unfit.get(key, NONE):
+        return []
+    return [Drawn(label and label.decode(), ordinal, position)]
 
 
 def unused(connection: Connection, found: Mapping[tuple[str, bytes], Sequence[Drawn]]) -> set[str]:
@@ -78,9 +99,9 @@ def lowest(connection: Connection, labels: Iterable[Label]) -> dict[Label, int]:
 def rejections(connection: Connection, since: int) -> Iterator[tuple[int, Place]]:
     """The rejected samples after the row *since*, each with its row."""
     (last,) = connection.execute(sql.LAST_REJECTION).fetchone()
-    if last is not None and _whole(last) > since:
+    if last is not None and whole(last) > since:
         for row, key, position in connection.execute(sql.REJECTIONS_SINCE, (since,)):
-            yield _whole(row), (key, _whole(position))
+            yield whole(row), (key, whole(position))
 
 
 def known_prompts(connection: Connection, limit: int) -> list[KnownPrompt]:
@@ -103,7 +124,8 @@ def _rows(
             yield asked[number], row
 
 
-def _whole(value: Any) -> int:
+def whole(value: Any) -> int:
+    """*value*, if it is a whole number. Raises DataError where damage has made it something else."""
     if type(value) is not int:
         raise DataError("a number in it is damaged")
     return value

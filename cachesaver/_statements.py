@@ -23,7 +23,8 @@ _SAMPLE = ", ".join(("position", *_COLUMNS))
 STOCKS = _for_each_size(
     "key, since",
     f"""
-SELECT number, position, {", ".join(f"iif(position < since + {ANSWERS_LOADED}, {name}, NULL)" for name in _COLUMNS)}
+SELECT number, prompt_id, position,
+    {", ".join(f"iif(position < since + {ANSWERS_LOADED}, {name}, NULL)" for name in _COLUMNS)}
 FROM {_PROMPTS} CROSS JOIN samples ON prompt_id = prompts.id AND position >= since""",
 )
 
@@ -35,7 +36,7 @@ ANSWERS = _for_each_size(
 DRAWS = _for_each_size(
     "namespace, key",
     f"""
-SELECT number, request_id, ordinal, position, delivered_at, checksum
+SELECT number, prompt_id, request_id, ordinal, position, delivered_at, checksum
 FROM {_PROMPTS} CROSS JOIN namespaces ON name = namespace
 CROSS JOIN assignments ON namespace_id = namespaces.id AND prompt_id = prompts.id
 ORDER BY assignments.id""",
@@ -53,6 +54,17 @@ FROM {_PROMPTS} CROSS JOIN assignments ON assignments.id = (
     ORDER BY position LIMIT 1
 )""",
 )
+
+# The same of prompts that stand one behind the other, up to a number of rows.
+STOCKS_AHEAD = f"""
+SELECT prompts.id, key, position, {", ".join(f"iif(position < {ANSWERS_LOADED}, {name}, NULL)" for name in _COLUMNS)}
+FROM prompts CROSS JOIN samples ON prompt_id = prompts.id
+WHERE prompts.id BETWEEN ? AND ? ORDER BY prompts.id LIMIT ?"""
+
+DRAWS_AHEAD = """
+SELECT prompt_id, request_id, ordinal, position, delivered_at, checksum
+FROM assignments WHERE namespace_id = (SELECT id FROM namespaces WHERE name = ?) AND prompt_id BETWEEN ? AND ?
+ORDER BY prompt_id, id LIMIT ?"""
 
 NEXT_POSITION = "SELECT max(position) + 1 FROM samples WHERE prompt_id = ?"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from . import _reads as reads
 from . import _spill as spill
 from . import _writes as writes
+from ._ahead import in_order, prompts_behind
 from ._errors import CacheCorrupt, CacheError, CacheMoved, CacheSaverWarning, CacheUnavailable
 from ._faults import own_errors
 from ._lock import FileLock
@@ -46,13 +47,24 @@ class Store:
         """What the file knows of all that *query* asks."""
         with self.reading() as connection:
             unfit = self._unfit(connection)
-            draws = reads.draws(connection, query.draws, unfit)
-            return Loaded(
-                reads.stocks(connection, query.stocks, unfit),
-                draws,
-                reads.lowest(connection, query.labels),
-                reads.unused(connection, draws),
-            )
+            draws, rows = reads.draws(connection, query.draws, unfit)
+            stocks, more = reads.stocks(connection, query.stocks, unfit)
+            lowest, unused = reads.lowest(connection, query.labels), reads.unused(connection, draws)
+            rows |= more
+            loaded = Loaded(stocks, draws, lowest, unused, max(rows, default=0))
+            if query.ahead and in_order(rows, query.due):
+                return self._with_those_behind(loaded, query.ahead, unfit)
+            return loaded
+
+    def _with_those_behind(self, loaded: Loaded, most: int, unfit: reads.Unfit) -> Loaded:
+        used = {namespace for namespace, _ in loaded.draws} - set(loaded.unused)
+        behind = prompts_behind(self._connection, loaded.last, most, used, unfit)
+        if behind is None:
+            return loaded
+        stocks, draws, last = behind
+        return loaded._replace(
+            stocks={**stocks, **loaded.stocks}, draws={**draws, **loaded.draws}, last=last, in_order=True
+        )
 
     def read(self, places: Iterable[tuple[bytes, int]]) -> dict[tuple[bytes, int], Answer | CacheCorrupt]:
         """The answers at these (key, position); those not stored are left out."""

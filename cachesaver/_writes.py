@@ -46,7 +46,7 @@ def record(connection: Connection, records: Sequence[Record], now: str) -> list[
 def contested(connection: Connection, records: Sequence[Record], unfit: Unfit) -> list[Record]:
     """Of *records* with an id: those whose position another draw has, or whose draw has another position."""
     lost: list[Record] = []
-    drawn = draws(connection, {(one.namespace, one.key) for one in records}, unfit)
+    drawn, _ = draws(connection, {(one.namespace, one.key) for one in records}, unfit)
     held = {place: sole(draws) for place, draws in drawn.items()}
     holders = {place: {position: draw for draw, position in draws.items()} for place, draws in held.items()}
     for one in records:
