@@ -153,7 +153,8 @@ class Intake:
     def _claim(self, equal: Sequence[Ticket], key: bytes, claims: list[Claim]) -> None:
         buyers: list[Claim] = []
         new: list[int] = []
-        shelf = self._desk.shelves.shelf(key)
+        shelf = self._desk.shelves.find_shelf(key)
+        assert shelf is not None  # it has been looked up
         for ticket in equal:
             claim, drawer = self._open(ticket, shelf)
             bought = self._place(claim, shelf, drawer)
@@ -175,7 +176,8 @@ class Intake:
         if self._desk.repeats:
             label, drawer = None, Passing()
         else:
-            drawer = shelves.drawer(namespace, shelf.key)
+            drawer = shelves.find_drawer(namespace, shelf.key)
+            assert drawer is not None
         ordinals = drawer.ordinals(label, ticket.n, ticket.redraws) if given_ordinals is None else given_ordinals
         claim = ticket.claim = Claim(ticket, shelves, shelf, drawer, namespace, label, ordinals)
         return claim, drawer

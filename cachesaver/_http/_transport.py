@@ -30,9 +30,9 @@ from ._model import HTTPModel
 from ._passing import Passing
 from ._reply import refusal, reply
 
-_LABELS = (b"x-cachesaver-namespace", b"x-cachesaver-request-id")
+_NAMESPACE, _REQUEST_ID = b"x-cachesaver-namespace", b"x-cachesaver-request-id"
 _VERSIONS = tuple(name.encode() for name in VERSIONS)
-_TOLD = frozenset(_LABELS + _VERSIONS)
+_TOLD = frozenset({_NAMESPACE, _REQUEST_ID, *_VERSIONS})
 
 Where = str | os.PathLike[str] | Cache | Stage
 
@@ -184,8 +184,10 @@ class CachingTransport:
 
     def _exchange(self, request: Any) -> Exchange | None:
         """*request* as one for the stack; None if it is not a generation."""
-        told = {name: value.decode() for key, value in request.headers.raw if (name := key.lower()) in _TOLD}
-        labels = [request.headers.pop(name.decode()) if name in told else None for name in _LABELS]
+        headers = request.headers
+        told = {name: value.decode() for key, value in headers.raw if (name := key.lower()) in _TOLD}
+        namespace = headers.pop(_NAMESPACE.decode()) if _NAMESPACE in told else None
+        request_id = headers.pop(_REQUEST_ID.decode()) if _REQUEST_ID in told else None
         if request.method != "POST":
             return None
         url = request.url
@@ -193,8 +195,8 @@ class CachingTransport:
         asked = question(url.netloc.decode("ascii"), url.raw_path.decode("ascii"), versions, request.content)
         if asked is None:
             return None
-        namespace = labels[0] or context_namespace() or self._namespace or "default"
-        return Exchange(request, asked, namespace, labels[1] or current_request_id())
+        namespace = namespace or context_namespace() or self._namespace or "default"
+        return Exchange(request, asked, namespace, request_id or current_request_id())
 
     def _hand_over(self, exchange: Exchange, *, in_line: bool = False) -> tuple[Home, Future[None]]:
         ready: Future[None] = Future()
