@@ -17,7 +17,7 @@ from ._ticket import Ticket, own_error
 if TYPE_CHECKING:
     from ._desk import Desk
 
-MOST_AHEAD = 64  #: samples of a prompt that are read in one go with one that is not in memory
+MOST_AHEAD = 128  #: samples of a prompt that are read in one go with one that is not in memory
 LEAST_PROMPTS, MOST_PROMPTS = 8, 64  #: prompts that are loaded with those that stand before them in the file
 
 
@@ -82,7 +82,7 @@ class Lookup:
         wanted = {place: None for _, place in places}
         for claim in waiting:  # those that come next will be asked for next
             last, shelf = max(claim.positions), claim.shelf
-            ahead = min(last + 1, MOST_AHEAD)  # as many as came before
+            ahead = min(2 * (last + 1), MOST_AHEAD)  # twice as many as came before
             wanted |= {(claim.key, p): None for p in range(last + 1, last + ahead) if shelf.has(p)}
         try:
             return Reading(places, self._desk.cache.read(list(wanted)))

@@ -51,10 +51,8 @@ def put_in_order(stock: Stock, since: int = 0) -> None:
 def answers(connection: Connection, places: Iterable[Place]) -> dict[Place, Answer | CacheCorrupt]:
     """The answers at these places; those where there is none are left out."""
     # With the position asked for: a damaged index can lead to the whole row of another.
-    return {
-        (key, position): read_answer(key, position, columns)
-        for (key, position), (_, _, *columns) in _rows(connection, sql.ANSWERS, list(places))
-    }
+    rows = _rows(connection, sql.ANSWERS, list(places))
+    return {place: read_answer(*place, columns) for place, (_, _, *columns) in rows}
 
 
 def draws(connection: Connection, places: Iterable[Owned], unfit: Unfit) -> tuple[dict[Owned, list[Drawn]], set[int]]:
