@@ -20,7 +20,7 @@ def short_form(name: str) -> str:
 def test_the_short_form_of_the_sdks_benchmark() -> None:
     """Every way and colour of it, with a figure."""
     printed = short_form("sdk")
-    assert printed.count("own thread") == printed.count("entered stack") == 4
+    assert printed.count("own thread") == printed.count("entered stack") == 6
 
 
 def test_the_short_form_of_the_speed_benchmark(capsys: pytest.CaptureFixture[str]) -> None:

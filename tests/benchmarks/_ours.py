@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import random
 import resource
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any, Literal
 
@@ -179,17 +179,22 @@ async def samples(job: Job) -> Outcome:
 async def alone(job: Job) -> Outcome:
     """µs of a request when nobody else asks: a hit, from the disk and, in another namespace, from memory."""
     workload = read(job)
+    prompts: list[Any] = workload["prompts"]
     outcome: Outcome = {}
+
+    async def measure(name: str, api: Stage, prompts: list[Any], namespace: str) -> None:
+        start = perf_counter()
+        for prompt in prompts:
+            await api.request(prompt, namespace=namespace)
+        outcome[name] = (perf_counter() - start) / len(prompts) * 1e6
+
     async with stack(job, Model(workload["answer"])) as api:
-        await ask_all(api, workload["prompts"], "first", job["in_flight"])
+        await measure("bought", api, prompts, "first")
     async with stack(job, Model()) as api:
-        for name, namespace in (("disk", "first"), ("memory", "second")):
-            times: list[float] = []
-            for prompt in workload["prompts"]:
-                start = perf_counter()
-                await api.request(prompt, namespace=namespace)
-                times.append(perf_counter() - start)
-            outcome[name] = median(times) * 1e6
+        await measure("from disk, in order", api, prompts, "first")
+        await measure("from memory", api, prompts, "second")
+    async with stack(job, Model()) as api:
+        await measure("from disk, shuffled", api, random.Random(1).sample(prompts, len(prompts)), "first")
     return outcome
 
 

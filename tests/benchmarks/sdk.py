@@ -6,7 +6,8 @@ Requests of 1.7 kB, answers of 1 kB, one after another. *Bare*: nothing undernea
 a transport that answers at once. *Entered stack*: a `CachingTransport` over an entered
 `Cacher`. *Own thread*: a `CachingTransport` that keeps a stack itself. *Samples of one
 prompt* replays a run that asked one prompt again and again; *different prompts* one
-that asked each once, where every hit is looked up on the disk. All take turns, and each
+that asked each once, in the same order, where those that follow are read ahead; *shuffled*
+in another order, where each is looked up on the disk alone. All take turns, and each
 figure is the smallest mean of its turns, as other work only ever adds.
 """
 
@@ -16,6 +17,7 @@ import inspect
 import json
 import os
 import platform
+import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -58,6 +60,7 @@ ANSWERS = {
     },
 }
 WAYS = ("bare", "entered stack", "own thread")
+CASES = ("samples of one prompt", "different prompts", "different prompts, shuffled")
 Timings = dict[tuple[str, str, str], list[float]]  # µs a call of each (colour, way, case)
 
 
@@ -95,8 +98,8 @@ def call(sdk: str, api: Any, prompt: str) -> Any:
 
 
 def prompts(case: str, calls: int) -> list[str]:
-    """What is asked, one after another; the first is not timed."""
-    return ["same" if case == "samples of one prompt" else f"prompt {number}" for number in range(calls + 1)]
+    """What was asked, one after another."""
+    return ["same" if case == CASES[0] else f"prompt {number}" for number in range(calls + 1)]
 
 
 @contextmanager
@@ -121,7 +124,7 @@ async def over_async(way: str, sdk: str, cache: Cache) -> AsyncIterator[Any]:
 
 
 def time_sync(way: str, sdk: str, cache: Cache, asked: list[str]) -> float:
-    """Microseconds a call."""
+    """Microseconds a call, but for the first."""
     with over(way, sdk, cache) as transport:
         api = client(sdk, "sync", transport)
         call(sdk, api, asked[0])
@@ -132,7 +135,7 @@ def time_sync(way: str, sdk: str, cache: Cache, asked: list[str]) -> float:
 
 
 async def time_async(way: str, sdk: str, cache: Cache, asked: list[str]) -> float:
-    """Microseconds a call."""
+    """Microseconds a call, but for the first."""
     async with over_async(way, sdk, cache) as transport:
         api = client(sdk, "async", transport)
         await call(sdk, api, asked[0])
@@ -153,10 +156,12 @@ def fill(sdk: str, cache: Cache, asked: list[str]) -> None:
 def measure(sdk: str, calls: int, repeats: int) -> Timings:
     """All ways and colours in turn."""
     timings: Timings = defaultdict(list)
-    for case in ("samples of one prompt", "different prompts"):
+    for case in CASES:
         asked = prompts(case, calls)
         with TemporaryDirectory() as folder, Cache(Path(folder)) as cache:
             fill(sdk, cache, asked)
+            if case == CASES[2]:
+                random.Random(1).shuffle(asked)
             for _ in range(repeats):
                 for way in WAYS:
                     if way != "entered stack":
@@ -170,7 +175,7 @@ def measure(sdk: str, calls: int, repeats: int) -> Timings:
 def table(sdk: str, timings: Timings) -> Table:
     """What was measured, with what it adds to the bare SDK."""
     shown = Table("", *("sync", "asyncio", "trio"), title=f"{sdk} {version(sdk)}: µs a call")
-    for case in ("samples of one prompt", "different prompts"):
+    for case in CASES:
         for way in WAYS:
             cells: list[str] = []
             for colour in ("sync", "asyncio", "trio"):
