@@ -2,81 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from sqlite3 import Connection, DataError, Error
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from sqlite3 import Connection
+from typing import Any
 
 from . import _reads as reads
 from . import _statements as sql
-from ._errors import CacheCorrupt
-from ._records import NONE, Answer, Drawn, Stock
+from ._records import Drawn, Loaded, Query, Stock
 
-EACH = 4  #: samples and draws of a prompt, in the mean, that are looked for; of those with more come fewer
-NEAR = 8  #: rows by which a prompt may come later than it is due: what was bought side by side stands in any order
-
-
-class Ahead(NamedTuple):
-    """Prompts behind others in the file, and the row of the last one."""
-
-    stocks: dict[bytes, Stock]
-    draws: dict[reads.Owned, list[Drawn]]
-    last: int
+FEW = 4  #: prompts of a query behind which more are read: the more there are, the less that saves
+LEAST, MOST = 8, 64  #: prompts that are read; twice as many each time, while they are what is asked for
+EACH = 4  #: samples and draws of each that are looked for, in the mean; of prompts with more come fewer
+BYTES = 2**18  #: of answers that are read, so that no event loop is held up for long
+SHORT = BYTES // LEAST  #: characters of answers to a query behind which more are read
+NEAR = 8  #: rows by which a prompt may come before or after its turn: what was bought side by side is in any order
 
 
-def in_order(rows: Collection[int], due: int) -> bool:
-    """Whether the first of these *rows* is the one that is *due*, or comes soon after it."""
-    return 0 <= min(rows, default=0) - due < NEAR
+class ReadAhead:
+    """The prompts behind those that were looked up, as long as nobody has written since.
 
-
-def prompts_behind(
-    connection: Connection, row: int, most: int, namespaces: Collection[str], unfit: reads.Unfit
-) -> Ahead | None:
-    """The prompts behind *row*, at most so many, each with all its samples and what the *namespaces* have drawn.
-
-    None where there are none, or something is damaged, which is for those to know who ask for it.
+    So nothing is found here but what a look into the file would find. What is damaged fails who asks
+    for it, and no one before.
     """
-    try:
-        return _prompts_between(connection, (row + 1, row + most), EACH * most, namespaces, unfit)
-    except (Error, OverflowError, UnicodeDecodeError, CacheCorrupt):
-        return None
 
+    def __init__(self) -> None:
+        self._mark: bytes | None = None  # of the last write before they were read
+        self._samples: dict[bytes, list[Any]] = {}  # rows, by the key of their prompt
+        self._draws: dict[reads.Owned, list[Any]] = {}
+        self._asked = 0  # the row of the last prompt that was looked up
+        self._due = 1  # and of the one that is looked up next, if they are asked for in order
+        self._most = LEAST
 
-def _prompts_between(
-    connection: Connection, span: tuple[int, int], limit: int, namespaces: Collection[str], unfit: reads.Unfit
-) -> Ahead | None:
-    samples = connection.execute(sql.STOCKS_AHEAD, (*span, limit)).fetchall()
-    draws = {name: connection.execute(sql.DRAWS_AHEAD, (name, *span, limit)).fetchall() for name in namespaces}
-    # Of the last one some may be missing, where there are more rows than were looked for.
-    last = min((rows[-1][0] - 1 for rows in (samples, *draws.values()) if len(rows) == limit), default=span[1])
-    keys = {row: _key(key) for row, key, *_ in samples if row <= last}
-    return Ahead(_stocks(samples, keys, unfit), _draws(draws, keys, unfit), max(keys)) if keys else None
+    def find(self, query: Query, mark: bytes | None, unfit: reads.Unfit) -> Loaded | None:
+        """What *query* asks, if all of it is here and *mark* is still that of the last write."""
+        new = not query.labels and not any(query.stocks.values())
+        if not new or mark is None or mark != self._mark:
+            return None
+        if not (query.stocks.keys() <= self._samples.keys() and all(place in self._draws for place in query.draws)):
+            return None
+        return Loaded(
+            {key: self._stock(key, unfit) for key in query.stocks},
+            {place: self._drawn(place, unfit) for place in query.draws},
+            {},
+        )
 
+    def read(self, connection: Connection, rows: Collection[int], namespaces: Collection[str], mark: bytes) -> None:
+        """Read what stands behind the prompts in *rows*, with what the *namespaces* have drawn, if those were due."""
+        first, last = min(rows), max(rows)
+        if self._samples and mark == self._mark and self._asked - NEAR <= first < self._due:  # a straggler
+            return
+        in_order = self._asked < first < self._due + NEAR
+        self._samples, self._draws, self._mark, self._asked = {}, {}, mark, last
+        if in_order:
+            last = self._read(connection, last, namespaces)
+        self._most = min(2 * self._most, MOST) if self._samples else LEAST
+        self._due = last + 1
 
-def _stocks(samples: list[Any], keys: Mapping[int, bytes], unfit: reads.Unfit) -> dict[bytes, Stock]:
-    found: dict[bytes, Stock] = {key: Stock([], {}, unfit.get(key, NONE)) for key in keys.values()}
-    for row, key, *sample in samples:
-        if row in keys:
-            reads.put(found[key], key, sample)
-    for stock in found.values():
+    def written(self, before: bytes | None, after: bytes | None, keys: Collection[bytes]) -> None:
+        """This process itself has written something about *keys*; what the marks were *before* that and *after*."""
+        if before is None or before != self._mark or len(keys) > MOST:
+            self._samples, self._draws = {}, {}
+        self._mark = after
+        for key in keys:
+            if self._samples.pop(key, None) is not None:
+                self._draws = {place: rows for place, rows in self._draws.items() if place[1] != key}
+
+    def _read(self, connection: Connection, row: int, namespaces: Collection[str]) -> int:
+        """Read the prompts behind *row*, and which is the last of them that is here whole."""
+        span, limit = (row + 1, row + self._most), EACH * self._most
+        draws = {name: connection.execute(sql.DRAWS_AHEAD, (name, *span, limit)).fetchall() for name in namespaces}
+        last = min((rows[-1][0] - 1 for rows in draws.values() if len(rows) == limit), default=span[1])
+        keys: dict[int, bytes] = {}
+        size = 0
+        for count, (row, key, *sample) in enumerate(connection.execute(sql.STOCKS_AHEAD, (*span, limit)), 1):
+            answer = sample[1]
+            size += len(answer) if isinstance(answer, bytes) else 0
+            if type(key) is not bytes or row > last or size > BYTES or count == limit:
+                last = row - 1  # of this one, some may be missing
+                break
+            keys[row] = key
+            self._samples.setdefault(key, []).append(sample)
+        for row in [row for row in keys if row > last]:
+            del self._samples[keys.pop(row)]
+        self._draws = {(name, key): [] for name in namespaces for key in keys.values()}
+        for name, rows in draws.items():
+            for row, *draw in rows:
+                if row in keys:
+                    self._draws[name, keys[row]].append(draw)
+        return max(keys, default=row)
+
+    def _stock(self, key: bytes, unfit: reads.Unfit) -> Stock:
+        stock = Stock([], {}, unfit.get(key, reads.NONE))
+        for sample in self._samples[key]:
+            reads.put(stock, key, sample)
         reads.put_in_order(stock)
-        if not all(isinstance(answer, Answer) for answer in stock.answers.values()):
-            raise DataError("a sample in it is damaged")
-    return found
+        return stock
 
-
-def _draws(
-    draws: Mapping[str, list[Any]], keys: Mapping[int, bytes], unfit: reads.Unfit
-) -> dict[reads.Owned, list[Drawn]]:
-    found: dict[reads.Owned, list[Drawn]] = {(namespace, key): [] for namespace in draws for key in keys.values()}
-    for namespace, rows in draws.items():
-        for row, *draw in rows:
-            if row in keys:
-                place = (namespace, keys[row])
-                found[place] += reads.drawn(place, draw, unfit)
-    return found
-
-
-def _key(value: Any) -> bytes:
-    if type(value) is not bytes:
-        raise DataError("a key in it is damaged")
-    return value
+    def _drawn(self, place: reads.Owned, unfit: reads.Unfit) -> list[Drawn]:
+        return [drawn for draw in self._draws[place] for drawn in reads.drawn(place, draw, unfit)]

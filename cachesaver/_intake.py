@@ -48,18 +48,17 @@ class Intake:
 
     def deal_at_once(self, tickets: Tickets) -> bool:
         """The same without an await; False where the cache would have to be waited for, and nothing was done."""
-        if len(tickets) > FEW:
+        if len(tickets) > FEW or any(isinstance(ticket, Merged) for ticket in tickets):
             return False
-        groups = self._groups(tickets)
         try:
-            loading = self._lookup.load(groups)
+            loading = self._lookup.load([(ticket.prompt.key(self._desk.scope), [ticket]) for ticket in tickets])
             if loading is not None:
                 if not there_soon(loading):
                     return False
                 self._lookup.learn(loading.result())
         except Exception:  # `deal` will say so
             return False
-        claims = self._claims(groups)
+        claims = self._claims(self._groups(tickets))
         reading = self._lookup.read(claims)
         if reading is None or there_soon(reading.answers):
             self._deliver(claims, reading)
@@ -76,14 +75,13 @@ class Intake:
             loading = self._lookup.load(groups)
             if loading is not None:
                 self._lookup.learn(await completed(loading))
-                groups = [(key, still_wanted(tickets)) for key, tickets in groups]  # some left meanwhile
         except CacheCorrupt as error:
             await self._deal_singly(groups, error)
             return
         except CacheError as error:
             fail(groups, error)
             return
-        claims = self._claims(groups)
+        claims = self._claims([(key, still_wanted(tickets)) for key, tickets in groups])  # some have left meanwhile
         await self._deliver_later(claims, self._lookup.read(claims))
 
     async def _deliver_later(self, claims: list[Claim], reading: Reading | None) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.writable = True
         self.patient = True  # else whoever would have to wait gets `CacheBusy` at once
+        self.marks: tuple[bytes | None, bytes | None] = (None, None)  # before this process wrote last, and after
         self._path = path
         self._descriptor: int | None = None
         if sys.platform != "win32":
@@ -53,6 +55,14 @@ class FileLock:
             with self._locked(fcntl.LOCK_EX):
                 self._sign()
                 yield
+
+    def mark(self) -> bytes | None:
+        """What changes with every write, by whichever process; None where there is no telling."""
+        if sys.platform == "win32" or self._descriptor is None:
+            return None
+        with suppress(OSError):
+            return os.pread(self._descriptor, 64, 0)
+        return None
 
     def close(self) -> None:
         """Give the descriptor back. The file stays: another process may be waiting on it."""
@@ -95,10 +105,13 @@ class FileLock:
                 raise waiter.error
 
         def _sign(self) -> None:
-            """Write down who has the lock; on a full disk it stays untold."""
+            """Write down who has the lock, and when; on a full disk it stays untold."""
+            mark = b"%-20d %-20d\n" % (os.getpid(), time.time_ns())
+            self.marks = self.mark(), None
             if self.writable and self._descriptor is not None:
                 with suppress(OSError):
-                    os.pwrite(self._descriptor, b"%-20d\n" % os.getpid(), 0)
+                    os.pwrite(self._descriptor, mark, 0)
+                    self.marks = self.marks[0], mark
 
         def _holder(self) -> str:
             try:

@@ -12,13 +12,14 @@ from ._errors import CacheCorrupt, CacheError
 from ._purchase import NAMESPACE, Purchase
 from ._records import Answer, Loaded, Query
 from ._shelves import Shelf
+from ._statements import ANSWERS_LOADED
 from ._ticket import Ticket, own_error
 
 if TYPE_CHECKING:
     from ._desk import Desk
 
 MOST_AHEAD = 128  #: samples of a prompt that are read in one go with one that is not in memory
-LEAST_PROMPTS, MOST_PROMPTS = 8, 64  #: prompts that are loaded with those that stand before them in the file
+BYTES_AHEAD = 2**18  #: and about how much text, so that no event loop is held up for long
 
 
 Group = tuple[bytes, list[Ticket]]  # equal tickets, and the key of their prompt
@@ -36,8 +37,6 @@ class Lookup:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._due = 1  # the row of the prompt that would come next
-        self._ahead = LEAST_PROMPTS
 
     def load(self, groups: list[Group]) -> Future[Loaded] | None:
         """Ask for what the shelves lack of these prompts, in one go; None where it lacks nothing."""
@@ -60,13 +59,9 @@ class Lookup:
                     labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
         if not (stocks or draws or labels):
             return None
-        ahead = 0 if desk.shared else self._ahead  # others draw there meanwhile, so all is looked up again
-        return desk.cache.load(Query(stocks, draws, labels, self._due, ahead))
+        return desk.cache.load(Query(stocks, draws, labels))
 
     def learn(self, loaded: Loaded) -> None:
-        if loaded.last:
-            self._ahead = min(2 * self._ahead, MOST_PROMPTS) if loaded.in_order else LEAST_PROMPTS
-            self._due = loaded.last + 1
         self._desk.shelves.learn(loaded)
         for key, stock in loaded.stocks.items():
             for position, answer in stock.answers.items():
@@ -82,7 +77,9 @@ class Lookup:
         wanted = {place: None for _, place in places}
         for claim in waiting:  # those that come next will be asked for next
             last, shelf = max(claim.positions), claim.shelf
-            ahead = min(2 * (last + 1), MOST_AHEAD)  # twice as many as came before
+            known = self._desk.memory.get((claim.key, min(claim.positions) - 1))
+            room = BYTES_AHEAD // (len(known.body) + 1) if known is not None else ANSWERS_LOADED
+            ahead = min(2 * (last + 1), MOST_AHEAD, room)  # twice as many as came before
             wanted |= {(claim.key, p): None for p in range(last + 1, last + ahead) if shelf.has(p)}
         try:
             return Reading(places, self._desk.cache.read(list(wanted)))

@@ -34,16 +34,12 @@ class Query(NamedTuple):
 
     `stocks` are the keys of prompts whose samples to load, and from which position on;
     `draws` the (namespace, key) whose recorded assignments to load; `labels` the (key,
-    request_id, ordinal) for which to find the lowest position any namespace recorded. Where the
-    first of these prompts stands in the row `due` of the file, or soon after, the `ahead` prompts
-    behind the last one are loaded too, with what these namespaces have drawn of them.
+    request_id, ordinal) for which to find the lowest position any namespace recorded.
     """
 
     stocks: Mapping[bytes, int]
     draws: Collection[tuple[str, bytes]] = ()
     labels: Collection[tuple[bytes, str, int]] = ()
-    due: int = 0
-    ahead: int = 0
 
 
 class Stock(NamedTuple):
@@ -69,16 +65,12 @@ class Loaded(NamedTuple):
     """The reply to a `Query`: every stock and draw that was asked for, and the labels found.
 
     Of the namespaces that were asked for, those that are `unused` have drawn nothing of any prompt.
-    The last prompt among these stands in the row `last`; they are `in_order` if those behind what
-    was asked were loaded too.
     """
 
     stocks: dict[bytes, Stock]
     draws: dict[tuple[str, bytes], list[Drawn]]
     labels: dict[tuple[bytes, str, int], int]
     unused: Collection[str] = ()
-    last: int = 0
-    in_order: bool = False
 
 
 class Bought(NamedTuple):

@@ -6,18 +6,18 @@ import os
 import sqlite3
 import warnings
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from . import _reads as reads
 from . import _spill as spill
 from . import _writes as writes
-from ._ahead import in_order, prompts_behind
+from ._ahead import FEW, SHORT, ReadAhead
 from ._errors import CacheCorrupt, CacheError, CacheMoved, CacheSaverWarning, CacheUnavailable
 from ._faults import own_errors
 from ._lock import FileLock
-from ._records import NONE, Answer, Bought, Entry, KnownPrompt, Loaded, Placed, Query, Record, Rejected, Settled
+from ._records import NONE, Answer, Bought, Entry, KnownPrompt, Loaded, Placed, Query, Record, Rejected, Settled, Stock
 
 
 class Store:
@@ -36,6 +36,7 @@ class Store:
         self._doubtful: dict[Bought, Placed] = {}
         self._rejected: dict[bytes, frozenset[int]] = {}
         self._last_rejection = 0
+        self._ahead = ReadAhead()
 
     def close(self) -> None:
         """Close the file."""
@@ -45,26 +46,27 @@ class Store:
 
     def load(self, query: Query) -> Loaded:
         """What the file knows of all that *query* asks."""
+        with own_errors(self._path):
+            found = self._ahead.find(query, self._lock.mark(), self._rejected)
+        if found is not None:
+            return found
         with self.reading() as connection:
             unfit = self._unfit(connection)
             draws, rows = reads.draws(connection, query.draws, unfit)
             stocks, more = reads.stocks(connection, query.stocks, unfit)
             lowest, unused = reads.lowest(connection, query.labels), reads.unused(connection, draws)
-            rows |= more
-            loaded = Loaded(stocks, draws, lowest, unused, max(rows, default=0))
-            if query.ahead and in_order(rows, query.due):
-                return self._with_those_behind(loaded, query.ahead, unfit)
-            return loaded
+        used = {namespace for namespace, _ in draws} - unused
+        if (rows or more) and len(query.stocks) <= FEW and len(used) <= 1 and _size(stocks.values()) <= SHORT:
+            self._read_ahead(rows | more, used)
+        return Loaded(stocks, draws, lowest, unused)
 
-    def _with_those_behind(self, loaded: Loaded, most: int, unfit: reads.Unfit) -> Loaded:
-        used = {namespace for namespace, _ in loaded.draws} - set(loaded.unused)
-        behind = prompts_behind(self._connection, loaded.last, most, used, unfit)
-        if behind is None:
-            return loaded
-        stocks, draws, last = behind
-        return loaded._replace(
-            stocks={**stocks, **loaded.stocks}, draws={**draws, **loaded.draws}, last=last, in_order=True
-        )
+    def _read_ahead(self, rows: set[int], namespaces: set[str]) -> None:
+        # In a transaction of its own: what is damaged there is for those to know who ask for it.
+        with suppress(CacheError, OverflowError), self.reading() as connection:
+            mark = self._lock.mark()
+            if mark is not None:
+                self._unfit(connection)
+                self._ahead.read(connection, rows, namespaces, mark)
 
     def read(self, places: Iterable[tuple[bytes, int]]) -> dict[tuple[bytes, int], Answer | CacheCorrupt]:
         """The answers at these (key, position); those not stored are left out."""
@@ -109,6 +111,8 @@ class Store:
                 )
                 unknown = writes.reject(connection, rejected, now)
                 writes.enter(connection, entries, now)
+            touched = {one.key for one in (*bought, *records, *rejected)}
+            self._ahead.written(*self._lock.marks, touched)
             _refuse_strays(strays, bought, placed)
         except BaseException:
             self._doubt(bought, placed)
@@ -228,6 +232,11 @@ class Store:
                 f"the cache {self._path} was moved, replaced or deleted while it was open; what was"
                 " just stored went with it. Put the file back, or open the cache anew."
             )
+
+
+def _size(stocks: Iterable[Stock]) -> int:
+    """How long the answers in *stocks* are together."""
+    return sum(len(one.body) for stock in stocks for one in stock.answers.values() if isinstance(one, Answer))
 
 
 def _place(path: Path) -> tuple[int, int] | None:

@@ -33,19 +33,7 @@ from cachesaver import (
     _lock,
     _opening,
 )
-from cachesaver._records import (
-    Answer,
-    Bought,
-    Drawn,
-    KnownPrompt,
-    Loaded,
-    Placed,
-    Query,
-    Record,
-    Rejected,
-    Stock,
-    Usage,
-)
+from cachesaver._records import Answer, Bought, Drawn, KnownPrompt, Placed, Query, Record, Rejected, Usage
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="flock, fork, limits and modes are POSIX")
 
@@ -249,55 +237,6 @@ class TestSamples:
         cache.commit(samples, [Record(f"run{n}", key("p"), "id", 0, n) for n in (2, 1)]).result()
         label = (key("p"), "id", 0)
         assert cache.load(Query({}, labels=[label])).result().labels == {label: 1}
-
-    def test_prompts_behind_come_too(self, cache: Cache) -> None:
-        """Just as if they had been asked for; where the one that was asked is due, or comes soon after."""
-        names = [f"p{number}" for number in range(1, 21)]
-        cache.commit([bought(name, n, f"{name} {n}") for name in names for n in range(2)], []).result()
-        cache.commit([], [Record("run", key(name), "id", 0, 1) for name in names[1:] for _ in range(2)]).result()
-        cache.settle([], [], [Rejected(key("p3"), 1, "bad")], sole=False).result()
-
-        def load(*asked: str, due: int = 0, ahead: int = 0) -> Loaded:
-            places = [(namespace, key(name)) for namespace in ("run", "new") for name in asked]
-            return cache.load(Query({key(name): 0 for name in asked}, places, due=due, ahead=ahead)).result()
-
-        loaded = load("p2", due=1, ahead=8)
-        asked = load(*names[1:10])
-        assert loaded.stocks == asked.stocks
-        assert loaded.draws == {place: drawn for place, drawn in asked.draws.items() if place[0] == "run"} | {
-            ("new", key("p2")): []
-        }
-        assert loaded.draws["run", key("p3")] == []
-        assert (loaded.last, loaded.in_order) == (10, True)
-        assert (load("p19", due=12, ahead=8).last, load("p20", due=20, ahead=8).in_order) == (20, False)
-        for due, ahead in ((3, 8), (2 - 8, 8), (2, 0)):
-            alone = load("p2", due=due, ahead=ahead)
-            assert ({*alone.stocks}, alone.last, alone.in_order) == ({key("p2")}, 2, False)
-
-    def test_of_prompts_with_many_samples_fewer_come_too(self, cache: Cache) -> None:
-        """Each whole, or not at all."""
-        cache.commit([bought("p1", 0, "a"), bought("p2", 0, "b")], []).result()
-        cache.commit([bought("p3", n, f"c{n}") for n in range(100)], []).result()
-        cache.commit([], [Record("run", key("p2"), None, n, 0) for n in range(32)]).result()
-        loaded = cache.load(Query({key("p1"): 0}, due=1, ahead=8)).result()
-        assert ({*loaded.stocks}, loaded.last, loaded.in_order) == ({key("p1"), key("p2")}, 2, True)
-        assert cache.load(Query({key("p2"): 0}, due=2, ahead=8)).result().in_order is False
-        many = cache.load(Query({key("p1"): 0}, [("run", key("p1"))], due=1, ahead=8)).result()
-        assert ({*many.stocks}, many.in_order) == ({key("p1")}, False)
-
-    @pytest.mark.parametrize("damage", ["a sample", "an assignment"])
-    def test_damage_behind_is_for_those_who_ask_for_it(self, tmp_path: Path, damage: str) -> None:
-        with Cache(tmp_path / "c.db") as cache:
-            records = [Record("run", key(name), f"id of {name}", 0, 0) for name in ("p1", "p2")]
-            cache.commit([bought("p1", 0, "good"), bought("p2", 0, "also good")], records).result()
-        whole = (tmp_path / "c.db").read_bytes()
-        old, new = (b"also good", b"also goad") if damage == "a sample" else (b"id of p2", b"it of p2")
-        assert old in whole
-        (tmp_path / "c.db").write_bytes(whole.replace(old, new))
-        with Cache(tmp_path / "c.db") as cache:
-            loaded = cache.load(Query({key("p1"): 0}, [("run", key("p1"))], due=1, ahead=8)).result()
-            assert loaded.stocks == {key("p1"): Stock([0], {0: answer("good")})}
-            assert not loaded.in_order
 
     def test_known_prompts_come_newest_first(self, cache: Cache) -> None:
         cache.commit([bought("old", 0, "a"), bought("old", 1, "b"), bought("new", 0, "c")], []).result()

@@ -65,13 +65,12 @@ def looked_up(path: Path, sales: Sequence[Bought]) -> list[tuple[Place, Found]]:
         with Cache(path) as cache:
             for prompt in {one.key for one in sales}:
                 try:
-                    stocks = cache.load(Query({prompt: 0}, due=1, ahead=8)).result().stocks
+                    stock = cache.load(Query({prompt: 0})).result().stocks[prompt]
                 except CacheError as error:
                     said.append(((prompt, 0), error))
                 else:
-                    for key, stock in stocks.items():  # that prompt's, and those of the prompts behind it
-                        said += [((key, position), answer) for position, answer in stock.answers.items()]
-                        places |= {(key, position) for position in stock.positions}
+                    said += [((prompt, position), answer) for position, answer in stock.answers.items()]
+                    places |= {(prompt, position) for position in stock.positions}
             return said + [(place, one_read(cache, place)) for place in places]
     except CacheError as error:
         return [(place, error) for place in places]
