@@ -43,7 +43,8 @@ class ReadAhead:
         return Loaded(
             {key: self._stock(key, unfit) for key in query.stocks},
             {place: self._drawn(place, unfit) for place in query.draws},
-            {},
+            labels={},
+            unused=set(),
         )
 
     def read(self, connection: Connection, rows: Collection[int], namespaces: Collection[str], mark: bytes) -> None:

@@ -90,6 +90,10 @@ class Cache:
         """What the cache knows of everything *query* asks."""
         return self._look(lambda store: store.load(query))
 
+    def at_hand(self, query: Query) -> Loaded | None:
+        """The same, if it is known without a look into the file."""
+        return self._open_owner().at_hand(query)
+
     def read(self, places: Sequence[tuple[bytes, int]]) -> Future[dict[tuple[bytes, int], Answer | CacheCorrupt]]:
         """The answers at these (key, position); those not stored are left out."""
         return self._look(lambda store: store.read(places))

@@ -39,7 +39,7 @@ class Lookup:
         self._desk = desk
 
     def load(self, groups: list[Group]) -> Future[Loaded] | None:
-        """Ask for what the shelves lack of these prompts, in one go; None where it lacks nothing."""
+        """Ask for what the shelves lack of these prompts, in one go; None where nothing is lacking any more."""
         desk = self._desk
         stocks: dict[bytes, int] = {}
         draws: set[tuple[str, bytes]] = set()
@@ -59,7 +59,12 @@ class Lookup:
                     labels.update((key, label, ordinal) for ordinal in new_ordinals(drawer, label, ticket.n))
         if not (stocks or draws or labels):
             return None
-        return desk.cache.load(Query(stocks, draws, labels))
+        query = Query(stocks, draws, labels)
+        known = desk.cache.at_hand(query)
+        if known is None:
+            return desk.cache.load(query)
+        self.learn(known)
+        return None
 
     def learn(self, loaded: Loaded) -> None:
         self._desk.shelves.learn(loaded)

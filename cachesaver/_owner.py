@@ -17,6 +17,7 @@ from weakref import WeakSet
 from ._errors import CacheError, CacheUnavailable
 from ._lock import PATIENCE
 from ._opening import open_store
+from ._records import Loaded, Query
 from ._store import Store
 from ._threads import unbroken
 
@@ -77,6 +78,15 @@ class Owner:
         elif os.getpid() == self._process:
             unbroken(partial(self._look_here, work), done)
         return done if done.done() else self.submit(work)
+
+    def at_hand(self, query: Query) -> Loaded | None:
+        """What was read ahead, if it answers *query* and nothing else is to be done first."""
+        if os.getpid() != self._process or not self.at_work.acquire(blocking=False):
+            return None
+        try:
+            return None if self._store is None or self._pending or self._closed else self._store.at_hand(query)
+        finally:
+            self.at_work.release()
 
     def _look_here(self, work: Callable[[Store], T], done: Future[T]) -> None:
         if not self.at_work.acquire(blocking=False):

@@ -46,10 +46,6 @@ class Store:
 
     def load(self, query: Query) -> Loaded:
         """What the file knows of all that *query* asks."""
-        with own_errors(self._path):
-            found = self._ahead.find(query, self._lock.mark(), self._rejected)
-        if found is not None:
-            return found
         with self.reading() as connection:
             unfit = self._unfit(connection)
             draws, rows = reads.draws(connection, query.draws, unfit)
@@ -59,6 +55,13 @@ class Store:
         if (rows or more) and len(query.stocks) <= FEW and len(used) <= 1 and _size(stocks.values()) <= SHORT:
             self._read_ahead(rows | more, used)
         return Loaded(stocks, draws, lowest, unused)
+
+    def at_hand(self, query: Query) -> Loaded | None:
+        """The same, if it was read ahead and is still what the file says."""
+        try:
+            return self._ahead.find(query, self._lock.mark(), self._rejected)
+        except (CacheCorrupt, sqlite3.DataError, UnicodeDecodeError):  # `load` will say so
+            return None
 
     def _read_ahead(self, rows: set[int], namespaces: set[str]) -> None:
         # In a transaction of its own: what is damaged there is for those to know who ask for it.
