@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import closing
 from sqlite3 import Connection
 from typing import Any
 
@@ -47,17 +48,35 @@ class ReadAhead:
             unused=set(),
         )
 
-    def read(self, connection: Connection, rows: Collection[int], namespaces: Collection[str], mark: bytes) -> None:
-        """Read what stands behind the prompts in *rows*, with what the *namespaces* have drawn, if those were due."""
+    def are_due(self, rows: Collection[int], mark: bytes | None) -> bool:
+        """Whether the prompts in *rows*, which are not here, come in order: then those behind are worth reading."""
         first, last = min(rows), max(rows)
         if self._samples and mark == self._mark and self._asked - NEAR <= first < self._due:  # a straggler
-            return
+            return False
         in_order = self._asked < first < self._due + NEAR
-        self._samples, self._draws, self._mark, self._asked = {}, {}, mark, last
-        if in_order:
-            last = self._read(connection, last, namespaces)
-        self._most = min(2 * self._most, MOST) if self._samples else LEAST
-        self._due = last + 1
+        self._samples, self._draws = {}, {}
+        self._asked, self._due = last, last + 1
+        if not in_order:
+            self._most = LEAST
+        return in_order
+
+    def read(self, connection: Connection, namespaces: Collection[str], mark: bytes | None) -> None:
+        """Read what stands behind the prompt that was looked up last, with what the *namespaces* have drawn of it."""
+        span, limit = (self._asked + 1, self._asked + self._most), EACH * self._most
+        draws = {name: connection.execute(sql.DRAWS_AHEAD, (name, *span, limit)).fetchall() for name in namespaces}
+        with closing(connection.execute(sql.STOCKS_AHEAD, (*span, limit))) as rows:  # not to be read to its end
+            samples = _whole(rows, limit)
+        last = min((rows[-1][0] - 1 for rows in draws.values() if len(rows) == limit), default=span[1])
+        keys = {row: key for row, (key, _) in samples.items() if row <= last}
+        self._mark = mark
+        self._samples = {key: rows for row, (key, rows) in samples.items() if row in keys}
+        self._draws = {(name, key): [] for name in namespaces for key in keys.values()}
+        for name, rows in draws.items():
+            for row, *draw in rows:
+                if row in keys:
+                    self._draws[name, keys[row]].append(draw)
+        self._due = max(keys, default=self._asked) + 1
+        self._most = min(2 * self._most, MOST) if keys else LEAST
 
     def written(self, before: bytes | None, after: bytes | None, keys: Collection[bytes]) -> None:
         """This process itself has written something about *keys*; what the marks were *before* that and *after*."""
@@ -68,30 +87,6 @@ class ReadAhead:
             if self._samples.pop(key, None) is not None:
                 self._draws = {place: rows for place, rows in self._draws.items() if place[1] != key}
 
-    def _read(self, connection: Connection, row: int, namespaces: Collection[str]) -> int:
-        """Read the prompts behind *row*, and which is the last of them that is here whole."""
-        span, limit = (row + 1, row + self._most), EACH * self._most
-        draws = {name: connection.execute(sql.DRAWS_AHEAD, (name, *span, limit)).fetchall() for name in namespaces}
-        last = min((rows[-1][0] - 1 for rows in draws.values() if len(rows) == limit), default=span[1])
-        keys: dict[int, bytes] = {}
-        size = 0
-        for count, (row, key, *sample) in enumerate(connection.execute(sql.STOCKS_AHEAD, (*span, limit)), 1):
-            answer = sample[1]
-            size += len(answer) if isinstance(answer, bytes) else 0
-            if type(key) is not bytes or row > last or size > BYTES or count == limit:
-                last = row - 1  # of this one, some may be missing
-                break
-            keys[row] = key
-            self._samples.setdefault(key, []).append(sample)
-        for row in [row for row in keys if row > last]:
-            del self._samples[keys.pop(row)]
-        self._draws = {(name, key): [] for name in namespaces for key in keys.values()}
-        for name, rows in draws.items():
-            for row, *draw in rows:
-                if row in keys:
-                    self._draws[name, keys[row]].append(draw)
-        return max(keys, default=row)
-
     def _stock(self, key: bytes, unfit: reads.Unfit) -> Stock:
         stock = Stock([], {}, unfit.get(key, reads.NONE))
         for sample in self._samples[key]:
@@ -101,3 +96,17 @@ class ReadAhead:
 
     def _drawn(self, place: reads.Owned, unfit: reads.Unfit) -> list[Drawn]:
         return [drawn for draw in self._draws[place] for drawn in reads.drawn(place, draw, unfit)]
+
+
+def _whole(rows: Iterable[Any], limit: int) -> dict[int, tuple[bytes, list[Any]]]:
+    """The key and the samples of each prompt of which all are in *rows*, by the row of the prompt."""
+    found: dict[int, tuple[bytes, list[Any]]] = {}
+    size = 0
+    for count, (row, key, *sample) in enumerate(rows, 1):
+        answer = sample[1]
+        size += len(answer) if isinstance(answer, bytes) else 0
+        if type(key) is not bytes or size > BYTES or count == limit:
+            found.pop(row, None)  # of this one some may be missing
+            break
+        found.setdefault(row, (key, []))[1].append(sample)
+    return found

@@ -52,8 +52,9 @@ class Store:
             stocks, more = reads.stocks(connection, query.stocks, unfit)
             lowest, unused = reads.lowest(connection, query.labels), reads.unused(connection, draws)
         used = {namespace for namespace, _ in draws} - unused
-        if (rows or more) and len(query.stocks) <= FEW and len(used) <= 1 and _size(stocks.values()) <= SHORT:
-            self._read_ahead(rows | more, used)
+        rows |= more
+        if rows and len(query.stocks) <= FEW and len(used) <= 1 and _size(stocks.values()) <= SHORT:
+            self._read_ahead(rows, used)
         return Loaded(stocks, draws, lowest, unused)
 
     def at_hand(self, query: Query) -> Loaded | None:
@@ -65,11 +66,11 @@ class Store:
 
     def _read_ahead(self, rows: set[int], namespaces: set[str]) -> None:
         # In a transaction of its own: what is damaged there is for those to know who ask for it.
-        with suppress(CacheError, OverflowError), self.reading() as connection:
-            mark = self._lock.mark()
-            if mark is not None:
+        mark = self._lock.mark()
+        if mark is not None and self._ahead.are_due(rows, mark):
+            with suppress(CacheError, OverflowError), self.reading() as connection:
                 self._unfit(connection)
-                self._ahead.read(connection, rows, namespaces, mark)
+                self._ahead.read(connection, namespaces, self._lock.mark())
 
     def read(self, places: Iterable[tuple[bytes, int]]) -> dict[tuple[bytes, int], Answer | CacheCorrupt]:
         """The answers at these (key, position); those not stored are left out."""
