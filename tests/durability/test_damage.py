@@ -63,9 +63,10 @@ def looked_up(path: Path, sales: Sequence[Bought]) -> list[tuple[Place, Found]]:
     said: list[tuple[Place, Found]] = []
     try:
         with Cache(path) as cache:
-            for prompt in {one.key for one in sales}:
+            for prompt in dict.fromkeys(one.key for one in sales):  # in order, so that some are read ahead
+                query = Query({prompt: 0})
                 try:
-                    stock = cache.load(Query({prompt: 0})).result().stocks[prompt]
+                    stock = (cache.at_hand(query) or cache.load(query).result()).stocks[prompt]
                 except CacheError as error:
                     said.append(((prompt, 0), error))
                 else:
