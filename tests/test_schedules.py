@@ -1,4 +1,4 @@
-"""The same program under a thousand schedules: the transcript is the same, byte for byte (S6)."""
+"""The same program under many schedules: the transcript is the same, byte for byte (S6)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from anyio.lowlevel import checkpoint
 from cachesaver import Cache, Stage, local, online
 from cachesaver.testing import CountingModel
 
+from .durability._sales import figure
+
 pytestmark = pytest.mark.anyio
 
-SEEDS = 1000
+SEEDS = figure(500, 10_000)  # of each stack in each event loop
 AT_ONCE = 100  #: seeds that share one stack, each under its own prompts
 
 Transcript = dict[str, list[str]]
