@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 QUICK = 0.005  #: seconds that a read may hold up an event loop
-SLOW_READS = 100  #: reads that are left to the thread once one took longer: one in a hundred may be slow
+MOST_LEFT = 256  #: reads that are left to the thread at most, once one took longer
 
 
 class Owner:
@@ -44,7 +44,8 @@ class Owner:
         self._taking = Lock()
         self._closed = False
         self._pending = 0  # taken, and not yet done
-        self._slow = 0  # reads to come that are left to the thread
+        self._left = 0  # reads to come that are left to the thread
+        self._wary = 1  # how many are after the next slow one: more where slow ones are frequent
         self.at_work = Lock()  # held from one end of a transaction to the other
         _forking.add(self)
         opened: Future[None] = Future()
@@ -73,8 +74,8 @@ class Owner:
     def look(self, work: Callable[[Store], T]) -> Future[T]:
         """The same for what only reads; done already, where nobody had to be waited for."""
         done: Future[T] = Future()
-        if self._slow:
-            self._slow -= 1
+        if self._left:
+            self._left -= 1
         elif os.getpid() == self._process:
             unbroken(partial(self._look_here, work), done)
         return done if done.done() else self.submit(work)
@@ -98,7 +99,9 @@ class Owner:
             with suppress(Exception):  # the thread is patient, and says what is wrong
                 done.set_result(work(self._store))
             if perf_counter() - start > QUICK:
-                self._slow = SLOW_READS
+                self._left = self._wary = min(2 * self._wary, MOST_LEFT)
+            elif self._wary > 1:
+                self._wary -= 1
         finally:
             self.at_work.release()
 

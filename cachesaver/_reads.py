@@ -50,9 +50,21 @@ def put_in_order(stock: Stock, since: int = 0) -> None:
 
 def answers(connection: Connection, places: Iterable[Place]) -> dict[Place, Answer | CacheCorrupt]:
     """The answers at these places; those where there is none are left out."""
-    # With the position asked for: a damaged index can lead to the whole row of another.
-    rows = _rows(connection, sql.ANSWERS, list(places))
-    return {place: read_answer(*place, columns) for place, (_, _, *columns) in rows}
+    rows = _rows(connection, sql.ANSWERS, _spans(places))
+    return {(key, position): read_answer(key, position, columns) for (key, *_), (_, position, *columns) in rows}
+
+
+def _spans(places: Iterable[Place]) -> list[tuple[bytes, int, int]]:
+    """The key, the first and the last position of each run of *places* that follow one another."""
+    spans: list[tuple[bytes, int, int]] = []
+    key, first, last = b"", 0, -1
+    for place in places:
+        if place != (key, last + 1):
+            if last >= first:
+                spans.append((key, first, last))
+            key, first = place
+        last = place[1]
+    return [*spans, (key, first, last)] if last >= first else spans
 
 
 def draws(connection: Connection, places: Iterable[Owned], unfit: Unfit) -> tuple[dict[Owned, list[Drawn]], set[int]]:

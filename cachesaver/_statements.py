@@ -29,8 +29,10 @@ FROM {_PROMPTS} CROSS JOIN samples ON prompt_id = prompts.id AND position >= sin
 )
 
 ANSWERS = _for_each_size(
-    "key, place",
-    f"SELECT number, {_SAMPLE} FROM {_PROMPTS} CROSS JOIN samples ON prompt_id = prompts.id AND position = place",
+    "key, first, last",
+    f"""
+SELECT number, {_SAMPLE}
+FROM {_PROMPTS} CROSS JOIN samples ON prompt_id = prompts.id AND position BETWEEN first AND last""",
 )
 
 DRAWS = _for_each_size(

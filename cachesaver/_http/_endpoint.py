@@ -44,8 +44,9 @@ _NOISE = frozenset(
     {"stream", "stream_options", "user", "metadata", "store", "service_tier", "safety_identifier"}
     | {"prompt_cache_key", "prompt_cache_retention", "keep_alive"}
 )
-_STATE = ("previous_response_id", "conversation", "conversation_id", "background", "container", "cachedContent")
+_STATE = {"previous_response_id", "conversation", "conversation_id", "background", "container", "cachedContent"}
 _STATE_WITHIN = ("file_id", "file_ids", "vector_store_ids", "fileUri", "file_uri")
+_MAY_REFER = re.compile(f'"({"|".join(_STATE_WITHIN)})"'.encode())  # cheap to look for in a whole body
 # Answers to a number of these are chosen together, or repeatable: several of one are not one of several.
 _TOGETHER = ("seed", "best_of", "use_beam_search")
 # Hosts that refuse or ignore `n`.
@@ -171,11 +172,11 @@ def _prompts(prompt: Body) -> int:
 
 
 def _stateful(body: Body, content: bytes) -> bool:
-    if any(body.get(name) for name in _STATE):
+    if any(body[name] for name in _STATE & body.keys()):
         return True
     if "input" in body and (body.get("store") is True or isinstance(body.get("prompt"), dict)):
         return True  # OpenAI's responses: what is stored there is to be referred to
-    return any(f'"{name}"'.encode() in content for name in _STATE_WITHIN) and _refers(body)
+    return _MAY_REFER.search(content) is not None and _refers(body)
 
 
 def _refers(value: Any) -> bool:
