@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Job = Callable[..., Awaitable[None]]
 
 GROUP = 256  #: tickets that are looked up, or returns that are stored, in one go
+MOST_BEHIND = 4 * GROUP  #: records that may follow their answers: behind so many an answer waits for its own
 
 
 class Desk:
@@ -121,7 +122,8 @@ class Desk:
                 claim.fold()
             return
         claim.on_its_way = True
-        if claim.label is None:  # found again by its order of arrival: the record may follow
+        behind = self._returned.statistics().current_buffer_used
+        if claim.label is None and behind < MOST_BEHIND:  # found again by its order of arrival: the record may follow
             self._answer(claim)
         self._outstanding += 1
         self._returns.send_nowait(claim)

@@ -38,6 +38,7 @@ from cachesaver import (
     local,
     online,
 )
+from cachesaver._desk import GROUP, MOST_BEHIND
 from cachesaver.testing import CountingModel, FakeBatchModel
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +71,19 @@ class BusyCache(Cache):
         return super().settle(bought, records, *more, **how)
 
 
+class HeldCache(Cache):
+    """Its commits wait for a sign."""
+
+    held: list[Callable[[], None]] | None = None
+
+    def settle(self, *what: Any, **how: Any) -> Future[Any]:
+        if self.held is None:
+            return super().settle(*what, **how)
+        done: Future[Any] = Future()
+        self.held.append(lambda: done.set_result(Cache.settle(self, *what, **how).result()))
+        return done
+
+
 async def test_a_purchase_fails_while_its_mates_are_read(tmp_path: Path) -> None:
     """F3, F9: a failed position is not looked for among those that were read."""
     model = CountingModel()
@@ -81,6 +95,30 @@ async def test_a_purchase_fails_while_its_mates_are_read(tmp_path: Path) -> None
             with pytest.raises(OSError, match="no line"):
                 await api.request("p", n=21)
             assert len(await api.request("p", n=21)) == 21
+
+
+async def test_answers_do_not_run_away_from_their_records(tmp_path: Path) -> None:
+    """F8: what waits to be written down is bounded."""
+    answered: list[Any] = []
+
+    async def ask(api: Stage) -> None:
+        answered.extend((await api.request("p", namespace="later")).positions)
+
+    wanted = MOST_BEHIND + 3 * GROUP
+    with HeldCache(tmp_path) as cache:
+        async with Cacher(CountingModel(), cache) as api:
+            await api.request("p", wanted)
+            await ask(api)
+            cache.held = []
+            async with create_task_group() as tasks:
+                for _ in range(wanted - 1):
+                    tasks.start_soon(ask, api)
+                await wait_all_tasks_blocked()
+                assert MOST_BEHIND <= len(answered) <= MOST_BEHIND + GROUP + 1
+                held, cache.held = cache.held, None
+                for go_on in held:
+                    go_on()
+    assert sorted(answered) == [*range(wanted)]
 
 
 async def test_a_caller_leaves_while_it_is_recorded(tmp_path: Path) -> None:
