@@ -45,7 +45,7 @@ class Owner:
         self._closed = False
         self._pending = 0  # taken, and not yet done
         self._left = 0  # reads to come that are left to the thread
-        self._wary = 1  # how many are after the next slow one: more where slow ones are frequent
+        self._wary = 1  # after the next slow one, twice as many: it grows while slow ones are frequent
         self.at_work = Lock()  # held from one end of a transaction to the other
         _forking.add(self)
         opened: Future[None] = Future()

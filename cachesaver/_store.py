@@ -108,7 +108,7 @@ class Store:
         try:
             with self.writing() as (connection, now):
                 self._keep(bought, placed, now)
-                records = _followed(records, bought, placed)
+                records = writes.followed(records, bought, placed)
                 lost = writes.contested(connection, records, self._unfit(connection)) if sole else []
                 strays = writes.record(
                     connection, [one for one in records if one not in lost] if lost else records, now
@@ -117,7 +117,7 @@ class Store:
                 writes.enter(connection, entries, now)
             touched = {one.key for one in (*bought, *records, *rejected)}
             self._ahead.written(*self._lock.marks, touched)
-            _refuse_strays(strays, bought, placed)
+            writes.refuse_strays(strays, bought, placed)
         except BaseException:
             self._doubt(bought, placed)
             raise
@@ -159,7 +159,7 @@ class Store:
                 self._keep(spilled.sales, placed, now)
                 # Callers got what is in this file, wherever it is kept now.
                 records = [one._replace(follows=True) for one in spilled.records]
-                writes.record(connection, _followed(records, spilled.sales, placed), now)
+                writes.record(connection, writes.followed(records, spilled.sales, placed), now)
         self._trust(spilled.sales)
         if spilled.damaged or any(isinstance(place, CacheError) for place in placed):
             path.rename(path.with_suffix(".damaged"))
@@ -249,27 +249,3 @@ def _place(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _followed(
-    records: Sequence[Record], bought: Sequence[Bought], placed: Sequence[Placed | CacheError]
-) -> Sequence[Record]:
-    """*records*, of which those that follow their samples name the places where these were kept."""
-    pairs = zip(bought, placed, strict=True)
-    places = {(one.key, one.position): place.position for one, place in pairs if isinstance(place, Placed)}
-    return [
-        one._replace(position=places.get((one.key, one.position), one.position)) if one.follows else one
-        for one in records
-    ]
-
-
-def _refuse_strays(strays: Sequence[Record], bought: Sequence[Bought], placed: Sequence[Placed | CacheError]) -> None:
-    """Raise for assignments to samples that nobody stored, but for those of answers that just failed."""
-    pairs = zip(bought, placed, strict=True)
-    failed = {(one.key, one.position) for one, place in pairs if isinstance(place, CacheError)}
-    wrong = [stray for stray in strays if (stray.key, stray.position) not in failed]
-    if wrong:
-        raise CacheError(
-            f"{len(wrong)} assignments name samples that are not stored, the first {wrong[0]}; all the rest"
-            " was kept. This is a bug in cachesaver: please report it."
-        )

@@ -122,3 +122,27 @@ def _rejected(connection: Connection, one: Rejected, now: str) -> bool:
     except _ROW_ERRORS:
         return False
     return True
+
+
+def followed(
+    records: Sequence[Record], bought: Sequence[Bought], placed: Sequence[Placed | CacheError]
+) -> Sequence[Record]:
+    """*records*, of which those that follow their samples name the places where these were kept."""
+    pairs = zip(bought, placed, strict=True)
+    places = {(one.key, one.position): place.position for one, place in pairs if isinstance(place, Placed)}
+    return [
+        one._replace(position=places.get((one.key, one.position), one.position)) if one.follows else one
+        for one in records
+    ]
+
+
+def refuse_strays(strays: Sequence[Record], bought: Sequence[Bought], placed: Sequence[Placed | CacheError]) -> None:
+    """Raise for assignments to samples that nobody stored, but for those of answers that just failed."""
+    pairs = zip(bought, placed, strict=True)
+    failed = {(one.key, one.position) for one, place in pairs if isinstance(place, CacheError)}
+    wrong = [stray for stray in strays if (stray.key, stray.position) not in failed]
+    if wrong:
+        raise CacheError(
+            f"{len(wrong)} assignments name samples that are not stored, the first {wrong[0]}; all the rest"
+            " was kept. This is a bug in cachesaver: please report it."
+        )

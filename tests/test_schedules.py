@@ -17,7 +17,7 @@ from .durability._sales import figure
 
 pytestmark = pytest.mark.anyio
 
-SEEDS = figure(500, 10_000)  # of each stack in each event loop
+SEEDS = figure(1000, 10_000)  # of each stack in each event loop
 AT_ONCE = 100  #: seeds that share one stack, each under its own prompts
 
 Transcript = dict[str, list[str]]

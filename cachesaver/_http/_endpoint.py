@@ -44,7 +44,9 @@ _NOISE = frozenset(
     {"stream", "stream_options", "user", "metadata", "store", "service_tier", "safety_identifier"}
     | {"prompt_cache_key", "prompt_cache_retention", "keep_alive"}
 )
-_STATE = {"previous_response_id", "conversation", "conversation_id", "background", "container", "cachedContent"}
+_STATE = frozenset(
+    {"previous_response_id", "conversation", "conversation_id", "background", "container", "cachedContent"}
+)
 _STATE_WITHIN = ("file_id", "file_ids", "vector_store_ids", "fileUri", "file_uri")
 _MAY_REFER = re.compile(f'"({"|".join(_STATE_WITHIN)})"'.encode())  # cheap to look for in a whole body
 # Answers to a number of these are chosen together, or repeatable: several of one are not one of several.
