@@ -41,17 +41,27 @@ class LimitedServer:
     seconds: Callable[[], float]
     url: str = ""
     announces: bool = False
-    accounts: dict[str, Account] = field(default_factory=dict)
+    _accounts: dict[str, Account] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
+
+    def account(self, key: str) -> Account:
+        """What *key* has asked, if anything."""
+        with self.lock:
+            return self._account(key)
 
     def arrived(self, key: str) -> tuple[float | None, dict[str, str]]:
         """In how many seconds *key* may ask again, or None; and what is announced."""
         with self.lock:
-            account = self.accounts.setdefault(key, Account(self.limit()))
+            account = self._account(key)
             now = time.monotonic()
             wait = account.bucket.take(now)
             (account.accepted if wait is None else account.refused).append(now)
             return wait, account.bucket.headers("requests") if self.announces else {}
+
+    def _account(self, key: str) -> Account:
+        if key not in self._accounts:
+            self._accounts[key] = Account(self.limit())
+        return self._accounts[key]
 
 
 @contextmanager

@@ -266,7 +266,7 @@ def outcomes(seconds: float, *, strict: bool) -> dict[str, Outcome]:
         for number, (name, make) in enumerate(CONTENDERS.items()):
             key = f"key-{number}"
             answered, failed, begin = anyio.run(come_through, server.url, key, make, seconds)
-            found[name] = Outcome(answered, failed, server.accounts[f"Bearer {key}"], begin, seconds)
+            found[name] = Outcome(answered, failed, server.account(f"Bearer {key}"), begin, seconds)
             time.sleep(0.6)  # the last answers of this one are not the next one's
     return found
 

@@ -143,14 +143,14 @@ def _utf16(path: Path) -> None:
         connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1; {SCHEMA}")
 
 
-@hostile("an answer of 400 megabytes")
+@hostile("an answer of 150 megabytes")
 def _large(path: Path) -> None:
     cache_of(path)
     with closing(sqlite3.connect(path)) as connection:
         key = sha256(b'["m","p"]').digest()
         connection.execute("INSERT INTO prompts VALUES (1, ?, 'm', '\"p\"', 'now')", (key,))
         connection.execute(
-            "INSERT INTO samples VALUES (1, 1, 0, CAST(zeroblob(400000000) AS TEXT), 'now', 0.0, NULL, NULL, NULL, ?)",
+            "INSERT INTO samples VALUES (1, 1, 0, CAST(zeroblob(150000000) AS TEXT), 'now', 0.0, NULL, NULL, NULL, ?)",
             (bytes(16),),
         )
         connection.commit()
@@ -338,7 +338,7 @@ WITHOUT = {
     "a view in place of prompts": (
         "from cachesaver import _opening; _opening.check_schema = lambda *_: True; _reader.PATIENCE = 3"
     ),
-    "an answer of 400 megabytes": "from cachesaver import _opening; _opening.limit = lambda connection: None",
+    "an answer of 150 megabytes": "from cachesaver import _opening; _opening.limit = lambda connection: None",
     "positions that do not exist": (
         "import resource; from cachesaver import _reads; _reads.MOST_HOLES = 2**63; _reader.PATIENCE = 3;"
         " resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))"

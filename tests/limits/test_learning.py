@@ -215,7 +215,7 @@ def test_over_http() -> None:
                             tasks.start_soon(keep_asking)
 
         anyio.run(main, backend="trio")
-        account = server.accounts["Bearer key"]
+        account = server.account("Bearer key")
     begin = account.accepted[0]
     accepted = [at for at in account.accepted if at - begin >= 12]
     refused = [at for at in account.refused if at - begin >= 12]
