@@ -8,11 +8,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ._prices import Price, cost, find_price
 from ._prompt import Prompt
+from ._purchase import NAMESPACE
 from ._records import Answer, Entry, Run
-from ._stats import Saved, paid
+from ._stats import Tally, paid
+
+if TYPE_CHECKING:
+    from ._claim import Claim
 
 MOST = 10_000  #: accounts that are kept before they are entered in the cache file
 EVERY = 10.0  #: seconds after which they are entered with the next commit
@@ -21,31 +26,55 @@ EVERY = 10.0  #: seconds after which they are entered with the next commit
 class Account:
     """The figures of one namespace and one model since they were entered last."""
 
-    __slots__ = ("_price", "asked", "bought", "requests", "reused", "saved", "seconds_saved", "seconds_spent", "spent")
+    __slots__ = (
+        "_price",
+        "_tally",
+        "asked",
+        "bought",
+        "requests",
+        "reused",
+        "saved",
+        "seconds_saved",
+        "seconds_spent",
+        "spent",
+    )
 
-    def __init__(self, price: Price | None) -> None:
+    def __init__(self, price: Price | None, tally: Tally) -> None:
         self._price = price
+        self._tally = tally  # of the stage, where all accounts are summed up
         self.requests = self.asked = self.bought = self.reused = 0
         self.spent = self.saved = (0, 0)  # tokens of prompts and of answers
         self.seconds_spent = self.seconds_saved = 0.0
 
-    def answered(self, n: int, saved: Saved) -> float:
-        """A request for *n* samples was answered; what it *saved*, in US dollars."""
+    def answered(self, claim: Claim) -> None:
+        """The request of *claim* was answered; what it got that was not bought for it is saved."""
+        hits = merged = sent = received = 0
+        seconds = 0.0
+        for position in claim.positions:
+            if position in claim.paid:
+                continue
+            answer, _, cached, _, _ = claim.draws[position]
+            if answer.usage is not None:
+                if not (claim.paid or hits or merged):  # one call brings them all, and pays the prompt once
+                    sent = answer.usage.input_tokens
+                received += answer.usage.output_tokens
+            hits, merged = (hits + 1, merged) if cached else (hits, merged + 1)
+            seconds += answer.seconds
         self.requests += 1
-        self.asked += n
-        self.reused += saved.hits + saved.merged
-        self.seconds_saved += saved.seconds
-        sent, received = saved.tokens
+        self.asked += len(claim.positions)
+        self.reused += hits + merged
+        self.seconds_saved += seconds
         self.saved = self.saved[0] + sent, self.saved[1] + received
-        return 0.0 if self._price is None else cost(self._price, sent, received)
+        dollars = 0.0 if self._price is None else cost(self._price, sent, received)
+        self._tally.save(hits, merged, seconds, sent + received, dollars)
 
-    def buy(self, answer: Answer, rank: int) -> float:
-        """A sample was bought, the one of index *rank* in its call; what it cost in US dollars."""
+    def buy(self, answer: Answer, rank: int) -> None:
+        """A sample was bought, the one of index *rank* in its call."""
         self.bought += 1
         self.seconds_spent += answer.seconds
         sent, received = (0, 0) if answer.usage is None else paid(answer.usage, rank)
         self.spent = self.spent[0] + sent, self.spent[1] + received
-        return self._cost((sent, received)) or 0.0
+        self._tally.cost_spent += self._cost((sent, received)) or 0.0
 
     def entry(self, run: Run, namespace: str, model: str) -> Entry:
         """The line of the ledger."""
@@ -72,11 +101,16 @@ class Account:
 
 
 class Accounts:
-    """All accounts of one run."""
+    """All accounts of one run.
 
-    def __init__(self, prices: Mapping[str, Price], scope: str) -> None:
+    What a Cacher above asks is in an account without a price, which is entered nowhere: that one keeps its own.
+    """
+
+    def __init__(self, prices: Mapping[str, Price], scope: str, tally: Tally) -> None:
         self._prices = prices
         self._scope = scope
+        self._tally = tally
+        self.full = False  # they take so much memory that they are to be entered now
         self._open: dict[tuple[str, str], Account] = {}
         self._priced: dict[str, Price | None] = {}
         self._entered_at = monotonic()
@@ -88,7 +122,9 @@ class Accounts:
         model = prompt.model(self._scope)
         account = self._open.get((namespace, model))
         if account is None:
-            account = self._open[namespace, model] = Account(self.price(model))
+            price = None if namespace == NAMESPACE else self.price(model)
+            account = self._open[namespace, model] = Account(price, self._tally)
+            self.full = len(self._open) >= MOST
         return account
 
     def price(self, model: str) -> Price | None:
@@ -98,23 +134,18 @@ class Accounts:
         return self._priced[model]
 
     @property
-    def full(self) -> bool:
-        """Whether they take so much memory that they are to be entered now."""
-        return len(self._open) >= MOST
-
-    @property
     def due(self) -> bool:
         """Whether they are to be entered with the next commit."""
         return self.full or (bool(self._open) and monotonic() - self._entered_at >= EVERY)
 
     def close(self) -> list[Entry]:
         """What is to be entered in the cache file; they begin anew from zero."""
-        closed, self._open = self._open, {}
+        closed, self._open, self.full = self._open, {}, False
         self._entered_at = monotonic()
         return [
             account.entry(self.run, namespace, model)
             for (namespace, model), account in closed.items()
-            if account.requests or account.bought
+            if namespace != NAMESPACE and (account.requests or account.bought)
         ]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from ._drawer import Drawer, Label, Passing
 from ._records import NONE, Record
 from ._shelves import Shelf, Shelves
-from ._stats import Saved
 from ._ticket import Draw, Ticket
 
 
@@ -124,22 +123,6 @@ class Claim:
     def answer(self) -> None:
         """Give the ticket its samples."""
         self.ticket.answer([*map(self.draws.__getitem__, self.positions)])
-
-    def saved(self) -> Saved:
-        """What it got that was not bought for it."""
-        hits = merged = sent = received = 0
-        seconds = 0.0
-        for position in self.positions:
-            if position in self.paid:
-                continue
-            answer, _, cached, _, _ = self.draws[position]
-            if answer.usage is not None:
-                if not (self.paid or hits or merged):  # one call brings them all, and pays the prompt once
-                    sent = answer.usage.input_tokens
-                received += answer.usage.output_tokens
-            hits, merged = (hits + 1, merged) if cached else (hits, merged + 1)
-            seconds += answer.seconds
-        return Saved(hits, merged, seconds, (sent, received))
 
     def fold(self) -> None:
         """Nothing is on its way for it any more."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ._claim import Claim
 from ._errors import CacheError, Closed
 from ._keeping import Keeping
-from ._purchase import NAMESPACE, Purchase
+from ._purchase import Purchase
 from ._records import Answer, Bought, Placed, Record
 from ._rejection import Rejection
 from ._ticket import Draw, own_error
@@ -115,9 +115,7 @@ class Collecting:
     def _charge(self, claim: Claim, position: int, draw: Draw) -> None:
         """A sample was bought for *claim*."""
         claim.paid |= {position}
-        if claim.namespace != NAMESPACE:
-            account = self._desk.accounts.of(claim.namespace, claim.ticket.prompt)
-            self._desk.stage.tally.cost_spent += account.buy(draw.answer, draw.rank)
+        self._desk.accounts.of(claim.namespace, claim.ticket.prompt).buy(draw.answer, draw.rank)
 
     def _bought(self, purchase: Purchase) -> list[Bought]:
         price = self._desk.accounts.price(purchase.prompt.model(self._desk.scope))

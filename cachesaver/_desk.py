@@ -21,7 +21,7 @@ from ._accounts import Accounts
 from ._claim import Claim
 from ._errors import CacheError
 from ._memory import Memory
-from ._purchase import NAMESPACE, Purchase
+from ._purchase import Purchase
 from ._rejection import Rejection
 from ._shelves import Shelves
 from ._ticket import Ticket
@@ -51,7 +51,7 @@ class Desk:
         self.shared = shared
         self.shelves = Shelves(fresh=mode == "refresh", shared=shared)
         self.memory = Memory()
-        self.accounts = Accounts(cache.prices, scope)
+        self.accounts = Accounts(cache.prices, scope, stage.tally)
         # No limit of their own: they hold no more than what callers wait for.
         self._orders, self._ordered = create_memory_object_stream[list[Ticket]](math.inf)
         self._returns, self._returned = create_memory_object_stream[Purchase | Claim | Rejection](math.inf)
@@ -130,15 +130,12 @@ class Desk:
 
     def _answer(self, claim: Claim) -> None:
         claim.answer()
-        saved = claim.saved()
-        self.stage.tally.save(saved)
-        if claim.namespace != NAMESPACE:  # that of a Cacher above, which keeps its own accounts
-            account = self.accounts.of(claim.namespace, claim.ticket.prompt)
-            self.stage.tally.cost_saved += account.answered(len(claim.positions), saved)
-            if self.accounts.full:
-                entries = self.accounts.close()
-                if not self.offline:
-                    self.later(self._collecting.keeping.enter, entries)
+        accounts = self.accounts
+        accounts.of(claim.namespace, claim.ticket.prompt).answered(claim)
+        if accounts.full:
+            entries = accounts.close()
+            if not self.offline:
+                self.later(self._collecting.keeping.enter, entries)
 
     def reject(self, rejection: Rejection) -> None:
         """Store *rejection*, behind the records of all that was answered before."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 from ._records import Answer, Usage
 
@@ -39,15 +38,6 @@ class Stats:
         )
 
 
-class Saved(NamedTuple):
-    """What one request got without a purchase of its own."""
-
-    hits: int  # samples that were in the cache
-    merged: int  # samples that another request was buying
-    seconds: float
-    tokens: tuple[int, int]  # of the prompt, and of answers
-
-
 class Tally:
     """The counts of one stage while it runs."""
 
@@ -68,12 +58,13 @@ class Tally:
         self.bought += 1
         self.tokens_spent += tokens_paid(answer, rank)
 
-    def save(self, saved: Saved) -> None:
-        """A request was answered."""
-        self.hits += saved.hits
-        self.merged += saved.merged
-        self.seconds_saved += saved.seconds
-        self.tokens_saved += sum(saved.tokens)
+    def save(self, hits: int, merged: int, seconds: float, tokens: int, cost: float) -> None:
+        """A request got so much that was not bought for it."""
+        self.hits += hits
+        self.merged += merged
+        self.seconds_saved += seconds
+        self.tokens_saved += tokens
+        self.cost_saved += cost
 
 
 def paid(usage: Usage, rank: int) -> tuple[int, int]:
