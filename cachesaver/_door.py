@@ -133,4 +133,3 @@ class Doored(Ticket):
             self._tally.failed += 1
         if self._listener is not None:
             self._listener(self)
-        super().settled()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ._claim import Claim
 from ._compound import Merged
-from ._drawer import Drawer, Passing
+from ._drawer import Passing
 from ._errors import CacheCorrupt, CacheError
 from ._lookup import Group, Lookup, Reading, identity, unread
 from ._miss import cache_miss
@@ -48,22 +48,26 @@ class Intake:
 
     def deal_at_once(self, tickets: Tickets) -> bool:
         """The same without an await; False where the cache would have to be waited for, and nothing was done."""
-        if len(tickets) > FEW or any(isinstance(ticket, Merged) for ticket in tickets):
+        groups = self._singly(tickets)
+        if groups is None:
             return False
         try:
-            loading = self._lookup.load([(ticket.prompt.key(self._desk.scope), [ticket]) for ticket in tickets])
+            loading = self._lookup.load(groups)
             if loading is not None:
                 if not there_soon(loading):
                     return False
                 self._lookup.learn(loading.result())
         except Exception:  # `deal` will say so
             return False
-        claims = self._claims(self._groups(tickets))
+        claims = self._claims(groups)
         reading = self._lookup.read(claims)
         if reading is None or there_soon(reading.answers):
             self._deliver(claims, reading)
         else:
             self._desk.later(self._deliver_later, claims, reading)
+        for ticket in tickets:
+            if not ticket.answered:  # from here on it is ours to answer
+                self._desk.stage.take_over([ticket])
         return True
 
     async def deal_again(self, ticket: Ticket) -> None:
@@ -123,9 +127,18 @@ class Intake:
         for ticket in tickets:
             if isinstance(ticket, Merged):  # answered by its parts
                 disown(ticket)
-        if not self._desk.shared:
-            return groups
-        return [(key, fit) for key, parts in groups if (fit := named(parts))]
+        return groups
+
+    def _singly(self, tickets: Tickets) -> list[Group] | None:
+        """Each of *tickets* by itself; None where they are many, merged, or waited for by nobody."""
+        if len(tickets) > FEW:
+            return None
+        groups: list[Group] = []
+        for ticket in tickets:
+            if isinstance(ticket, Merged) or not ticket.wanted:
+                return None
+            groups.append((ticket.prompt.key(self._desk.scope), [ticket]))
+        return groups
 
     def _take(self, reading: Reading) -> None:
         answers = reading.answers.result()
@@ -154,8 +167,10 @@ class Intake:
         shelf = self._desk.shelves.find_shelf(key)
         assert shelf is not None  # it has been looked up
         for ticket in equal:
-            claim, drawer = self._open(ticket, shelf)
-            bought = self._place(claim, shelf, drawer)
+            claim = self._open(ticket, shelf)
+            if claim is None:
+                continue
+            bought = self._place(claim, shelf)
             if len(claim.positions) < ticket.n:  # offline
                 claim.release()
                 self._desk.later(self._miss, claim)
@@ -168,9 +183,13 @@ class Intake:
         if buyers:
             self._desk.purchase(buyers, new)
 
-    def _open(self, ticket: Ticket, shelf: Shelf) -> tuple[Claim, Drawer]:
+    def _open(self, ticket: Ticket, shelf: Shelf) -> Claim | None:
+        """A claim without positions; None where *ticket* may not draw, and has failed."""
         shelves = self._desk.shelves
         namespace, label, given_ordinals = identity(ticket, self._desk.shared)
+        if self._desk.shared and label is None and given_ordinals is None:
+            ticket.fail(ValueError(NAMELESS))
+            return None
         if self._desk.repeats:
             label, drawer = None, Passing()
         else:
@@ -178,11 +197,12 @@ class Intake:
             assert drawer is not None
         ordinals = drawer.ordinals(label, ticket.n, ticket.redraws) if given_ordinals is None else given_ordinals
         claim = ticket.claim = Claim(ticket, shelves, shelf, drawer, namespace, label, ordinals)
-        return claim, drawer
+        return claim
 
-    def _place(self, claim: Claim, shelf: Shelf, drawer: Drawer) -> list[int]:
+    def _place(self, claim: Claim, shelf: Shelf) -> list[int]:
         """Find a position for every ordinal; those that are new are put on order."""
         new: list[int] = []
+        drawer = claim.drawer
         for ordinal in claim.ordinals:
             draw = (claim.label, ordinal)
             position = self._desk.shelves.place(shelf, drawer, draw)
@@ -215,23 +235,12 @@ class Intake:
                 continue
             answer = self._desk.memory.get((claim.key, position))
             if answer is not None:
-                claim.fill(position, Draw(answer, position, cached=True))
+                claim.fill(position, Draw(answer, position, True))
 
     async def _miss(self, claim: Claim) -> None:
         with answering(claim.ticket):
             desk = self._desk
             claim.ticket.fail(await cache_miss(desk.cache, claim.ticket.prompt, desk.scope, claim.shelf.known()))
-
-
-def named(tickets: Tickets) -> Tickets:
-    """Those of *tickets* that may draw in a namespace of several processes; the others have failed."""
-    fit: Tickets = []
-    for ticket in tickets:
-        if identity(ticket, shared=True)[1:] == (None, None):
-            ticket.fail(ValueError(NAMELESS))
-        else:
-            fit.append(ticket)
-    return fit
 
 
 def lost(key: bytes, position: int) -> CacheCorrupt:

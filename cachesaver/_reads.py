@@ -50,8 +50,11 @@ def put_in_order(stock: Stock, since: int = 0) -> None:
 
 def answers(connection: Connection, places: Iterable[Place]) -> dict[Place, Answer | CacheCorrupt]:
     """The answers at these places; those where there is none are left out."""
-    rows = _rows(connection, sql.ANSWERS, _spans(places))
-    return {(key, position): read_answer(key, position, columns) for (key, *_), (_, position, *columns) in rows}
+    found: dict[Place, Answer | CacheCorrupt] = {}
+    for span, row in _rows(connection, sql.ANSWERS, _spans(places)):
+        key, position = span[0], row[1]
+        found[key, position] = read_answer(key, position, row[2:])
+    return found
 
 
 def _spans(places: Iterable[Place]) -> list[tuple[bytes, int, int]]:

@@ -143,6 +143,8 @@ class Ticket:
         if self.owner is not None:
             self.owner.let_go(self)
         self.settled()
+        if self._arrived is not None:
+            self._arrived.set()
 
     def reply(self, values: Iterable[Any]) -> None:
         """Answer with values of a stage's own making; each must be JSON."""
@@ -153,9 +155,7 @@ class Ticket:
         self.answer((), error)
 
     def settled(self) -> None:
-        """What happens once the answer is there: wake whoever waits."""
-        if self._arrived is not None:
-            self._arrived.set()
+        """What is to be done once the answer is there, before whoever waits for it is woken."""
 
     async def settlement(self) -> None:
         """Wait until the samples or the error are there."""
