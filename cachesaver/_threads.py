@@ -56,6 +56,14 @@ def call_soon(native: Any, callback: Callable[[], None]) -> None:
             native.run_sync_soon(callback)
 
 
+def runs_here(loop: EventLoopToken) -> bool:
+    """Whether *loop* runs in this thread now: what comparing it to `current_token()` says, in a fifth of the time."""
+    try:
+        return loop.backend_class.current_token() is loop.native_token
+    except RuntimeError:  # none of its kind does
+        return False
+
+
 def stands_still(loop: EventLoopToken) -> bool:
     """Whether it is a loop of asyncio between two `run_until_complete`, where nothing in it goes on."""
     native: Any = loop.native_token

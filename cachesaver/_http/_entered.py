@@ -11,7 +11,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 from .._errors import Closed
 from .._stage import Stage
-from .._threads import stands_still
+from .._threads import runs_here, stands_still
 from ._exchange import Exchange
 from ._reply import reply
 
@@ -31,7 +31,7 @@ STILL = (
 
 
 async def ask(stage: Stage, exchange: Exchange) -> Any:
-    if stage.loop != current_token():
+    if stage.loop is None or not runs_here(stage.loop):
         raise Closed(OTHER_LOOP if stage.running else NOT_RUNNING)
     try:
         ticket = exchange.open(stage)

@@ -49,8 +49,12 @@ def _sampled(exchange: Exchange, draws: Sequence[Draw]) -> Any:
     stream = exchange.question.stream
     kind = exchange.question.dialect.frames.media_type if stream else "application/json"
     content = answer.stream() if stream else answer.whole()
-    headers = {"content-type": kind, "content-length": str(len(content)), **answer.headers, HEADER: describe(draws)}
-    response = exchange.family.Response(200, headers=headers, content=content, request=exchange.http)
+    told = {"content-type": kind, "content-length": str(len(content)), **answer.headers, HEADER: describe(draws)}
+    headers = [(name.encode(), value.encode()) for name, value in told.items()]  # bytes are taken as they are
+    # As with `content=content`, but for headers that are here already.
+    body = exchange.family.ByteStream(content)
+    response = exchange.family.Response(200, headers=headers, stream=body, request=exchange.http)
+    response.read()
     exchange.taken()
     return response
 

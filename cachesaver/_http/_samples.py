@@ -86,8 +86,9 @@ _FIRST = f'{{"{ASIDE}":'
 
 def describe(draws: Sequence[Draw]) -> str:
     """The header that says what an answer was: "hit; position=3"."""
-    bought = len([draw for draw in draws if not (draw.cached or draw.duplicated)])
-    positions = ",".join([str(draw.position) for draw in draws if draw.position is not None])
-    told = "miss" if bought else "hit"
-    told += f"; position={positions}" if positions else ""
-    return f"{told}; bought={bought}" if bought else told
+    bought, positions = 0, ""
+    for draw in draws:
+        bought += not (draw.cached or draw.duplicated)
+        if draw.position is not None:
+            positions += f",{draw.position}" if positions else f"; position={draw.position}"
+    return f"miss{positions}; bought={bought}" if bought else f"hit{positions}"
