@@ -307,7 +307,8 @@ class TestEnteredStack:
 
         assert "would block the event loop" in asyncio.run(main())
 
-    def test_another_loop(self, server: ProviderServer, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("home", ["asyncio", "trio"])
+    def test_another_loop(self, server: ProviderServer, tmp_path: Path, home: str) -> None:
         """F4: the stack's tasks live in one event loop."""
 
         async def other(transport: CachingTransport) -> str:
@@ -320,7 +321,7 @@ class TestEnteredStack:
                     await to_thread.run_sync(lambda: trio.run(other, transport)),
                 ]
 
-        assert all("in another event loop" in message for message in asyncio.run(main()))
+        assert all("in another event loop" in message for message in anyio.run(main, backend=home))
 
     def test_a_stack_that_was_left(self, server: ProviderServer, tmp_path: Path) -> None:
         """F7: a request outside of the block raises at once, in its loop, in another, and in none."""
