@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import httpx
 import httpx2
 import openai
@@ -13,6 +14,7 @@ import pytest
 from anyio import to_thread
 
 from cachesaver import Cache, Cacher, Closed, Dispatcher, RoundRobinLimiter
+from cachesaver._http._family import trust_of
 from cachesaver.http import CachingTransport, HTTPModel
 from cachesaver.models.openai import OpenAI as CachedOpenAI
 
@@ -33,6 +35,21 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def server() -> Iterator[ProviderServer]:
     with provider_server() as server:
         yield server
+
+
+@FAMILIES
+def test_the_certificates_of_the_environment_are_loaded_once(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And anew when it names others."""
+    usual = trust_of(family)
+    assert trust_of(family) is usual
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    (tmp_path / "one.pem").write_text(first + end)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "one.pem"))
+    assert trust_of(family).cert_store_stats()["x509"] == 1 < usual.cert_store_stats()["x509"]
+    monkeypatch.undo()
+    assert trust_of(family) is usual
 
 
 def text(response: Any) -> str:

@@ -10,7 +10,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 from .._limits._resource import Resource
 from ._dialect import Body
 from ._exchange import Exchange, Refused
-from ._family import family_of
+from ._family import family_of, trust_of
 from ._incoming import Incoming
 from ._outgoing import outgoing
 
@@ -84,7 +84,8 @@ class HTTPModel:
         client = self._clients.get(family.__name__)
         if client is None:
             limits = family.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=100)
-            client = family.AsyncClient(limits=limits, timeout=None, follow_redirects=True)
+            trust = trust_of(family)
+            client = family.AsyncClient(verify=trust, limits=limits, timeout=None, follow_redirects=True)
             self._clients[family.__name__] = client
         return client
 

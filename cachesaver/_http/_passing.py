@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
 
-from ._family import family_of
+from ._family import family_of, trust_of
 
 if TYPE_CHECKING:
     from ._home import Home
@@ -35,7 +35,7 @@ class Passing:
             self._clients, self._process = {}, os.getpid()
         client = self._clients.get(family)
         if client is None:  # of two threads that both make one, both use the first
-            client = self._clients.setdefault(family, family.Client(timeout=None))
+            client = self._clients.setdefault(family, family.Client(verify=trust_of(family), timeout=None))
         return client.send(request, stream=True)
 
     async def send_async(self, request: Any, home: Callable[[], Home]) -> Any:
@@ -44,7 +44,7 @@ class Passing:
         if self._client is not None:
             return await to_thread.run_sync(lambda: home().run(lambda: _whole(self._client, request)))
         # One for each request: its connections belong to this event loop, and nobody would close them with it.
-        client = family.AsyncClient(timeout=None)
+        client = family.AsyncClient(verify=trust_of(family), timeout=None)
         try:
             response = await client.send(request, stream=True)
         except BaseException:
