@@ -7,8 +7,9 @@ a transport that answers at once. *Entered stack*: a `CachingTransport` over an 
 `Cacher`. *Own thread*: a `CachingTransport` that keeps a stack itself. *Samples of one
 prompt* replays a run that asked one prompt again and again; *different prompts* one
 that asked each once, in the same order, where those that follow are read ahead; *shuffled*
-in another order, where each is looked up on the disk alone. All take turns, and each
-figure is the smallest mean of its turns, as other work only ever adds.
+in another order, where each is looked up on the disk alone. All ways take turns of 20 calls,
+so that what else the machine does falls on all of them; each figure is the median of the
+rounds, and so is what a way adds to the bare SDK of the same round.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import os
 import platform
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from shutil import copytree
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -61,7 +64,8 @@ ANSWERS = {
 }
 WAYS = ("bare", "entered stack", "own thread")
 CASES = ("samples of one prompt", "different prompts", "different prompts, shuffled")
-Timings = dict[tuple[str, str, str], list[float]]  # µs a call of each (colour, way, case)
+TURN = 20  #: calls
+Timings = dict[tuple[str, str, str], list[float]]  # µs a call in each round of each (colour, way, case)
 
 
 class AtOnce(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
@@ -103,7 +107,7 @@ def prompts(case: str, calls: int) -> list[str]:
 
 
 @contextmanager
-def over(way: str, sdk: str, cache: Cache) -> Iterator[Any]:
+def over(way: str, sdk: str, cache: Path) -> Generator[Any]:
     """The transport of one way that needs no event loop."""
     if way == "bare":
         yield AtOnce(sdk)
@@ -113,36 +117,54 @@ def over(way: str, sdk: str, cache: Cache) -> Iterator[Any]:
 
 
 @asynccontextmanager
-async def over_async(way: str, sdk: str, cache: Cache) -> AsyncIterator[Any]:
+async def over_async(way: str, sdk: str, cache: Path) -> AsyncGenerator[Any]:
     """The transport of any way."""
     if way == "entered stack":
-        async with HTTPModel() as model, Cacher(model, cache, mode="offline") as api:
-            yield CachingTransport(api)
+        with Cache(cache) as opened:
+            async with HTTPModel() as model, Cacher(model, opened, mode="offline") as api:
+                yield CachingTransport(api)
     else:
         with over(way, sdk, cache) as transport:
             yield transport
 
 
-def time_sync(way: str, sdk: str, cache: Cache, asked: list[str]) -> float:
-    """Microseconds a call, but for the first."""
-    with over(way, sdk, cache) as transport:
-        api = client(sdk, "sync", transport)
-        call(sdk, api, asked[0])
-        start = perf_counter()
-        for prompt in asked[1:]:
-            call(sdk, api, prompt)
-        return (perf_counter() - start) / (len(asked) - 1) * 1e6
+def time_sync(sdk: str, folder: Path, asked: list[str]) -> dict[str, float]:
+    """Microseconds a call of each way, but for the first."""
+    spent: dict[str, float] = {"bare": 0.0, "own thread": 0.0}
+    with ExitStack() as stack:
+        apis = {way: client(sdk, "sync", stack.enter_context(over(way, sdk, folder / way))) for way in spent}
+        for api in apis.values():
+            call(sdk, api, asked[0])
+        for part in parts(asked[1:]):
+            for way, api in apis.items():
+                start = perf_counter()
+                for prompt in part:
+                    call(sdk, api, prompt)
+                spent[way] += perf_counter() - start
+    return {way: seconds / (len(asked) - 1) * 1e6 for way, seconds in spent.items()}
 
 
-async def time_async(way: str, sdk: str, cache: Cache, asked: list[str]) -> float:
-    """Microseconds a call, but for the first."""
-    async with over_async(way, sdk, cache) as transport:
-        api = client(sdk, "async", transport)
-        await call(sdk, api, asked[0])
-        start = perf_counter()
-        for prompt in asked[1:]:
-            await call(sdk, api, prompt)
-        return (perf_counter() - start) / (len(asked) - 1) * 1e6
+async def time_async(sdk: str, folder: Path, asked: list[str]) -> dict[str, float]:
+    """Microseconds a call of each way, but for the first."""
+    spent: dict[str, float] = dict.fromkeys(WAYS, 0.0)
+    async with AsyncExitStack() as stack:
+        apis: dict[str, Any] = {}
+        for way in WAYS:
+            transport = await stack.enter_async_context(over_async(way, sdk, folder / way))
+            apis[way] = client(sdk, "async", transport)
+            await call(sdk, apis[way], asked[0])
+        for part in parts(asked[1:]):
+            for way, api in apis.items():
+                start = perf_counter()
+                for prompt in part:
+                    await call(sdk, api, prompt)
+                spent[way] += perf_counter() - start
+    return {way: seconds / (len(asked) - 1) * 1e6 for way, seconds in spent.items()}
+
+
+def parts(asked: list[str]) -> list[list[str]]:
+    """So many calls that one way makes before the next one has its turn."""
+    return [asked[start : start + TURN] for start in range(0, len(asked), TURN)]
 
 
 def fill(sdk: str, cache: Cache, asked: list[str]) -> None:
@@ -158,38 +180,45 @@ def measure(sdk: str, calls: int, repeats: int) -> Timings:
     timings: Timings = defaultdict(list)
     for case in CASES:
         asked = prompts(case, calls)
-        with TemporaryDirectory() as folder, Cache(Path(folder)) as cache:
-            fill(sdk, cache, asked)
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            with Cache(folder / "bare") as cache:
+                fill(sdk, cache, asked)
+            for way in WAYS[1:]:  # a file of its own for each: what one reads ahead is not for the other
+                copytree(folder / "bare", folder / way)
             if case == CASES[2]:
                 random.Random(1).shuffle(asked)
             for _ in range(repeats):
-                for way in WAYS:
-                    if way != "entered stack":
-                        timings["sync", way, case].append(time_sync(way, sdk, cache, asked))
-                    for colour in ("asyncio", "trio"):
-                        timed: Callable[..., Any] = time_async
-                        timings[colour, way, case].append(anyio.run(timed, way, sdk, cache, asked, backend=colour))
+                rounds = {"sync": time_sync(sdk, folder, asked)}
+                for colour in ("asyncio", "trio"):
+                    timed: Callable[..., Any] = time_async
+                    rounds[colour] = anyio.run(timed, sdk, folder, asked, backend=colour)
+                for colour, ways in rounds.items():
+                    for way, micros in ways.items():
+                        timings[colour, way, case].append(micros)
     return timings
 
 
 def table(sdk: str, timings: Timings) -> Table:
-    """What was measured, with what it adds to the bare SDK."""
+    """What was measured, with what it adds to the bare SDK in the same round."""
     shown = Table("", *("sync", "asyncio", "trio"), title=f"{sdk} {version(sdk)}: µs a call")
     for case in CASES:
         for way in WAYS:
             cells: list[str] = []
             for colour in ("sync", "asyncio", "trio"):
-                turns = timings.get((colour, way, case))
-                bare = min(timings[colour, "bare", case])
-                added = "" if way == "bare" or not turns else f" (+{(min(turns) / bare - 1) * 100:.0f} %)"
-                cells.append("-" if not turns else f"{min(turns):.0f}{added}")
+                rounds, bare = timings.get((colour, way, case)), timings[colour, "bare", case]
+                if rounds is None:
+                    cells.append("-")
+                    continue
+                added = median(micros / least for micros, least in zip(rounds, bare, strict=True)) - 1
+                cells.append(f"{median(rounds):.0f}" + (f" ({added:+.0%})" if way != "bare" else ""))
             shown.add_row(f"{way}, {case}" if way != "bare" else f"bare ({case})", *cells)
     return shown
 
 
 @click.command()
-@click.option("--calls", default=400, show_default=True, help="Calls of each turn.")
-@click.option("--repeats", default=7, show_default=True, help="Turns of each way.")
+@click.option("--calls", default=400, show_default=True, help="Calls of each way in a round.")
+@click.option("--repeats", default=9, show_default=True, help="Rounds.")
 @click.option("--short", is_flag=True, help="20 calls, once: to see that it runs.")
 def main(calls: int, repeats: int, short: bool) -> None:
     """Print what a hit costs under the OpenAI and the Anthropic SDK."""
