@@ -129,9 +129,9 @@ class Desk:
         self._returns.send_nowait(claim)
 
     def _answer(self, claim: Claim) -> None:
-        claim.answer()
         accounts = self.accounts
         accounts.of(claim.namespace, claim.ticket.prompt).answered(claim)
+        claim.answer()  # after it is counted: the caller may be another thread, and look at once
         if accounts.full:
             entries = accounts.close()
             if not self.offline:

@@ -60,6 +60,18 @@ async def test_tokens_of_answers_that_carry_a_usage(cache: Cache) -> None:
     ]
 
 
+async def test_a_request_is_counted_before_it_is_answered(cache: Cache) -> None:
+    """Its caller may be another thread, which looks at once."""
+    seen: list[tuple[int, int]] = []
+    async with Cacher(CountingModel(), cache) as api:
+        for name in ("a", "b"):
+            asked = Request("p", namespace=name)
+            ticket = api.ticket(asked, lambda _: seen.append((api.stats.bought, api.stats.hits)))
+            await api.submit([ticket])
+            await ticket.settlement()
+    assert seen == [(1, 0), (1, 1)]
+
+
 async def test_a_new_run_counts_from_zero(cache: Cache) -> None:
     stack = online(CountingModel(), cache)
     async with stack:
