@@ -20,11 +20,10 @@ import os
 import platform
 import random
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from shutil import copytree
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -65,6 +64,7 @@ ANSWERS = {
 WAYS = ("bare", "entered stack", "own thread")
 CASES = ("samples of one prompt", "different prompts", "different prompts, shuffled")
 TURN = 20  #: calls
+Asked = dict[str, list[str]]  # by the way in which it is asked
 Timings = dict[tuple[str, str, str], list[float]]  # µs a call in each round of each (colour, way, case)
 
 
@@ -101,9 +101,9 @@ def call(sdk: str, api: Any, prompt: str) -> Any:
     return api.messages.create(model="m", max_tokens=10, messages=messages)
 
 
-def prompts(case: str, calls: int) -> list[str]:
-    """What was asked, one after another."""
-    return ["same" if case == CASES[0] else f"prompt {number}" for number in range(calls + 1)]
+def prompts(case: str, way: str, calls: int) -> list[str]:
+    """What was asked, one after another; in each way something else, as what was read once is not read again soon."""
+    return [way if case == CASES[0] else f"{way} {number}" for number in range(calls + 1)]
 
 
 @contextmanager
@@ -128,23 +128,23 @@ async def over_async(way: str, sdk: str, cache: Path) -> AsyncGenerator[Any]:
             yield transport
 
 
-def time_sync(sdk: str, folder: Path, asked: list[str]) -> dict[str, float]:
+def time_sync(sdk: str, folder: Path, asked: Asked) -> dict[str, float]:
     """Microseconds a call of each way, but for the first."""
     spent: dict[str, float] = {"bare": 0.0, "own thread": 0.0}
     with ExitStack() as stack:
         apis = {way: client(sdk, "sync", stack.enter_context(over(way, sdk, folder / way))) for way in spent}
-        for api in apis.values():
-            call(sdk, api, asked[0])
-        for part in parts(asked[1:]):
-            for way, api in apis.items():
+        for way, api in apis.items():
+            call(sdk, api, asked[way][0])
+        for way, part in turns(asked):
+            if way in apis:
                 start = perf_counter()
                 for prompt in part:
-                    call(sdk, api, prompt)
+                    call(sdk, apis[way], prompt)
                 spent[way] += perf_counter() - start
-    return {way: seconds / (len(asked) - 1) * 1e6 for way, seconds in spent.items()}
+    return {way: seconds / (len(asked[way]) - 1) * 1e6 for way, seconds in spent.items()}
 
 
-async def time_async(sdk: str, folder: Path, asked: list[str]) -> dict[str, float]:
+async def time_async(sdk: str, folder: Path, asked: Asked) -> dict[str, float]:
     """Microseconds a call of each way, but for the first."""
     spent: dict[str, float] = dict.fromkeys(WAYS, 0.0)
     async with AsyncExitStack() as stack:
@@ -152,19 +152,20 @@ async def time_async(sdk: str, folder: Path, asked: list[str]) -> dict[str, floa
         for way in WAYS:
             transport = await stack.enter_async_context(over_async(way, sdk, folder / way))
             apis[way] = client(sdk, "async", transport)
-            await call(sdk, apis[way], asked[0])
-        for part in parts(asked[1:]):
-            for way, api in apis.items():
-                start = perf_counter()
-                for prompt in part:
-                    await call(sdk, api, prompt)
-                spent[way] += perf_counter() - start
-    return {way: seconds / (len(asked) - 1) * 1e6 for way, seconds in spent.items()}
+            await call(sdk, apis[way], asked[way][0])
+        for way, part in turns(asked):
+            start = perf_counter()
+            for prompt in part:
+                await call(sdk, apis[way], prompt)
+            spent[way] += perf_counter() - start
+    return {way: seconds / (len(asked[way]) - 1) * 1e6 for way, seconds in spent.items()}
 
 
-def parts(asked: list[str]) -> list[list[str]]:
-    """So many calls that one way makes before the next one has its turn."""
-    return [asked[start : start + TURN] for start in range(0, len(asked), TURN)]
+def turns(asked: Asked) -> Iterator[tuple[str, list[str]]]:
+    """Which way is next, and what it asks."""
+    for start in range(1, len(asked["bare"]), TURN):
+        for way, all_of_it in asked.items():
+            yield way, all_of_it[start : start + TURN]
 
 
 def fill(sdk: str, cache: Cache, asked: list[str]) -> None:
@@ -179,15 +180,14 @@ def measure(sdk: str, calls: int, repeats: int) -> Timings:
     """All ways and colours in turn."""
     timings: Timings = defaultdict(list)
     for case in CASES:
-        asked = prompts(case, calls)
+        asked = {way: prompts(case, way, calls) for way in WAYS}
         with TemporaryDirectory() as name:
             folder = Path(name)
-            with Cache(folder / "bare") as cache:
-                fill(sdk, cache, asked)
             for way in WAYS[1:]:  # a file of its own for each: what one reads ahead is not for the other
-                copytree(folder / "bare", folder / way)
-            if case == CASES[2]:
-                random.Random(1).shuffle(asked)
+                with Cache(folder / way) as cache:
+                    fill(sdk, cache, asked[way])
+                if case == CASES[2]:
+                    random.Random(1).shuffle(asked[way])
             for _ in range(repeats):
                 rounds = {"sync": time_sync(sdk, folder, asked)}
                 for colour in ("asyncio", "trio"):
@@ -210,7 +210,7 @@ def table(sdk: str, timings: Timings) -> Table:
                 if rounds is None:
                     cells.append("-")
                     continue
-                added = median(micros / least for micros, least in zip(rounds, bare, strict=True)) - 1
+                added = median(micros / alone for micros, alone in zip(rounds, bare, strict=True)) - 1
                 cells.append(f"{median(rounds):.0f}" + (f" ({added:+.0%})" if way != "bare" else ""))
             shown.add_row(f"{way}, {case}" if way != "bare" else f"bare ({case})", *cells)
     return shown
