@@ -139,12 +139,8 @@ class Drawer:
         if again:
             own = self._taken_back(label, again[:n])
             return [*own, *self.ordinals(label, n - len(own))] if len(own) < n else own
-        if self._returned is None:
-            start = self._next.get(label, 0)
-            self._next[label] = start + n
-            return range(start, start + n)
         ordinals = self.coming(label, n)
-        if returned := self._returned.get(label):
+        if self._returned and (returned := self._returned.get(label)):
             for _ in range(min(n, len(returned))):
                 heappop(returned)
         self._next[label] = max(self._next.get(label, 0), ordinals[-1] + 1)

@@ -6,8 +6,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from anyio import Event, NoEventLoopError, RunFinishedError, from_thread
-from anyio.lowlevel import EventLoopToken, current_token
+from anyio import Event, RunFinishedError, from_thread
 
 from .._errors import Closed
 from .._stage import Stage
@@ -53,7 +52,7 @@ def ask_from_thread(stage: Stage, exchange: Exchange) -> Any:
     loop = stage.loop
     if loop is None:
         raise Closed(NOT_RUNNING)
-    if loop == _running_loop():
+    if runs_here(loop):
         raise Closed(BLOCKED)
     if stands_still(loop):
         raise Closed(STILL)
@@ -71,10 +70,3 @@ def ask_from_thread(stage: Stage, exchange: Exchange) -> Any:
 
 async def _submit(stage: Stage, exchange: Exchange) -> None:
     await stage.submit([exchange.open(stage)])
-
-
-def _running_loop() -> EventLoopToken | None:
-    try:
-        return current_token()
-    except NoEventLoopError:
-        return None
