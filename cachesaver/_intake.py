@@ -1,37 +1,25 @@
-"""Intake: deals each ticket its positions, answers what is known, orders what is not."""
+"""Intake: looks up what tickets ask for, has positions dealt to them, and answers what is known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ._claim import Claim
 from ._compound import Merged
-from ._drawer import Passing
+from ._dealing import Dealing
 from ._errors import CacheCorrupt, CacheError
-from ._lookup import Group, Lookup, Reading, identity, unread
-from ._miss import cache_miss
+from ._lookup import Group, Lookup, Reading, unread
 from ._records import Answer
 from ._threads import completed, there_soon
-from ._ticket import Draw, Ticket, answering, disown, own_error, still_wanted
+from ._ticket import Draw, Ticket, disown, own_error, still_wanted
 
 if TYPE_CHECKING:
     from ._desk import Desk
-    from ._shelves import Shelf
     from ._stage import Tickets
 
 
 FEW = 4  #: tickets that may be dealt at once; of more the cache is not done before the loop is woken
-UNSTABLE = (
-    "request id {!r} was not used in this namespace before, so it gets a sample that was recorded for another id. "
-    "Nothing is bought twice, but which sample a request gets now depends on the order of arrival. "
-    "Give ids that are the same in every run to replay exactly."
-)
-NAMELESS = (
-    "this request has no request id, and it needs one: its namespace is shared with other processes, among which"
-    " there is no order of arrival. Nothing was sent. Give it an id that no other request of the namespace has."
-)
 
 
 class Intake:
@@ -40,7 +28,7 @@ class Intake:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._lookup = Lookup(desk)
-        self._cautioned = False
+        self._dealing = Dealing(desk)
 
     async def deal(self, tickets: Tickets) -> None:
         """Answer or order everything that *tickets* ask; one hop to the cache for all of them."""
@@ -59,7 +47,7 @@ class Intake:
                 self._lookup.learn(loading.result())
         except Exception:  # `deal` will say so
             return False
-        claims = self._claims(groups)
+        claims = self._dealing.claims(groups)
         reading = self._lookup.read(claims)
         if reading is None or there_soon(reading.answers):
             self._deliver(claims, reading)
@@ -85,7 +73,9 @@ class Intake:
         except CacheError as error:
             fail(groups, error)
             return
-        claims = self._claims([(key, still_wanted(tickets)) for key, tickets in groups])  # some have left meanwhile
+        claims = self._dealing.claims(
+            [(key, still_wanted(tickets)) for key, tickets in groups]
+        )  # some have left meanwhile
         await self._deliver_later(claims, self._lookup.read(claims))
 
     async def _deliver_later(self, claims: list[Claim], reading: Reading | None) -> None:
@@ -151,96 +141,6 @@ class Intake:
                 claim.fail(own_error(answer) or answer)
             elif claim.wanted:
                 claim.fill(place[1], Draw(answer, place[1], cached=True))
-
-    # Dealing, between two awaits
-
-    def _claims(self, groups: list[Group]) -> list[Claim]:
-        """Put positions aside, and order together what is new of a prompt."""
-        claims: list[Claim] = []
-        for key, tickets in groups:
-            self._claim(tickets, key, claims)
-        return claims
-
-    def _claim(self, equal: Sequence[Ticket], key: bytes, claims: list[Claim]) -> None:
-        buyers: list[Claim] = []
-        new: list[int] = []
-        shelf = self._desk.shelves.find_shelf(key)
-        assert shelf is not None  # it has been looked up
-        for ticket in equal:
-            claim = self._open(ticket, shelf)
-            if claim is None:
-                continue
-            bought = self._place(claim, shelf)
-            if len(claim.positions) < ticket.n:  # offline
-                claim.release()
-                self._desk.later(self._miss, claim)
-                continue
-            self._line_up(claim, shelf)
-            claims.append(claim)
-            if bought:
-                buyers.append(claim)
-                new += bought
-        if buyers:
-            self._desk.purchase(buyers, new)
-
-    def _open(self, ticket: Ticket, shelf: Shelf) -> Claim | None:
-        """A claim without positions; None where *ticket* may not draw, and has failed."""
-        shelves = self._desk.shelves
-        namespace, label, given_ordinals = identity(ticket, self._desk.shared)
-        if self._desk.shared and label is None and given_ordinals is None:
-            ticket.fail(ValueError(NAMELESS))
-            return None
-        if self._desk.repeats:
-            label, drawer = None, Passing()
-        else:
-            drawer = shelves.find_drawer(namespace, shelf.key)
-            assert drawer is not None
-        ordinals = drawer.ordinals(label, ticket.n, ticket.redraws) if given_ordinals is None else given_ordinals
-        claim = ticket.claim = Claim(ticket, shelves, shelf, drawer, namespace, label, ordinals)
-        return claim
-
-    def _place(self, claim: Claim, shelf: Shelf) -> list[int]:
-        """Find a position for every ordinal; those that are new are put on order."""
-        new: list[int] = []
-        drawer = claim.drawer
-        for ordinal in claim.ordinals:
-            draw = (claim.label, ordinal)
-            position = self._desk.shelves.place(shelf, drawer, draw)
-            if position is None:
-                position = self._place_of_others(claim)
-            if position is None:
-                if self._desk.offline:
-                    break
-                position = shelf.order()
-                new.append(position)
-            claim.positions.append(position)
-            drawer.used[position] = draw
-            if claim.label is not None:
-                shelf.note(draw, position)
-        return new
-
-    def _place_of_others(self, claim: Claim) -> int | None:
-        position = self._desk.shelves.place_of_others(claim.shelf, claim.drawer, claim.label)
-        if position is not None and claim.label is not None and not self._cautioned:
-            self._cautioned = True
-            claim.ticket.caution(UNSTABLE.format(claim.label))
-        return position
-
-    def _line_up(self, claim: Claim, shelf: Shelf) -> None:
-        """Wait for what is on order; take what is in memory."""
-        for position in claim.positions:
-            waiting = shelf.on_order.get(position)
-            if waiting is not None:
-                waiting.append(claim)
-                continue
-            answer = self._desk.memory.get((claim.key, position))
-            if answer is not None:
-                claim.fill(position, Draw(answer, position, True))
-
-    async def _miss(self, claim: Claim) -> None:
-        with answering(claim.ticket):
-            desk = self._desk
-            claim.ticket.fail(await cache_miss(desk.cache, claim.ticket.prompt, desk.scope, claim.shelf.known()))
 
 
 def lost(key: bytes, position: int) -> CacheCorrupt:
