@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import zip_longest
 from re import fullmatch
 from socket import MSG_DONTWAIT, MSG_PEEK
+from ssl import SSLContext
 from threading import Lock, Semaphore, Thread
 from typing import Any
 
@@ -752,13 +753,15 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def provider_server() -> Iterator[ProviderServer]:
-    """The server, on a port of its own, as long as the block."""
+def provider_server(tls: SSLContext | None = None) -> Iterator[ProviderServer]:
+    """The server, on a port of its own, as long as the block; with *tls* it speaks HTTPS."""
     provider = ProviderServer()
     with Server(("127.0.0.1", 0), type("Bound", (Handler,), {"provider": provider})) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        provider.url = f"http://127.0.0.1:{server.server_port}"
+        provider.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
         try:
             yield provider
         finally:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Any
 
-import certifi
 import httpx
 import httpx2
 import openai
 import pytest
+import trustme
 from anyio import to_thread
 
 from cachesaver import Cache, Cacher, Closed, Dispatcher, RoundRobinLimiter
@@ -38,18 +39,29 @@ def server() -> Iterator[ProviderServer]:
 
 
 @FAMILIES
-def test_the_certificates_of_the_environment_are_loaded_once(
+async def test_certificates_are_those_of_the_environment(
     family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And anew when it names others."""
+    """They are loaded once, and anew when it names others; over real TLS, for what is kept and what passes."""
+    authority, tls = trustme.CA(), SSLContext(PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     usual = trust_of(family)
     assert trust_of(family) is usual
-    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
-    (tmp_path / "one.pem").write_text(first + end)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "one.pem"))
-    assert trust_of(family).cert_store_stats()["x509"] == 1 < usual.cert_store_stats()["x509"]
+    with provider_server(tls) as server:
+        with pytest.raises(family.ConnectError):
+            await kept_and_passed(family, server, tmp_path)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        assert await kept_and_passed(family, server, tmp_path) == [200, 200]
     monkeypatch.undo()
     assert trust_of(family) is usual
+
+
+async def kept_and_passed(family: Any, server: ProviderServer, folder: Path) -> list[int]:
+    async with CachingTransport(folder / "cache") as transport:
+        async with family.AsyncClient(transport=transport, base_url=server.url) as client:
+            passed = await client.get("/v1/models")
+            return [(await client.post("/v1/chat/completions", json=BODY)).status_code, passed.status_code]
 
 
 def text(response: Any) -> str:
